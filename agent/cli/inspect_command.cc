@@ -47,6 +47,8 @@ Json Describe(const crypto::EnvelopeHeader& header) {
       {"recordIndex", header.recordIndex},
   };
   if (header.suite == crypto::Suite::kPeriodKey) json["period"] = header.period;
+  json["underKek"] = flag(crypto::kFlagUnderKek);
+  if (flag(crypto::kFlagUnderKek)) json["kekKeyId"] = Hex(header.kekKeyId.bytes);
   if (flag(crypto::kFlagInlineKey)) {
     json["kekReference"] = absl::Utf8SafeCEscape(ToAbsl(AsText(header.kekReference)));
     json["wrappedKeyBytes"] = header.wrappedKey.size();
@@ -65,6 +67,9 @@ void PrintText(const Json& json) {
             << (json.contains("period") ? StrCat("period        ", json["period"].get<int>(), "  (of 4.6 hours)\n")
                                         : "")
             << "record index  " << json["recordIndex"] << "\n"
+            << (yes("underKek") ? StrCat("KEK key id    ", json["kekKeyId"].get<std::string>(),
+                                         "  (whoever opens the record needs this key, too)\n")
+                                : "")
             << "value         " << (yes("compressedValue") ? "compressed with zstd, then sealed" : "sealed as it was")
             << (yes("fieldsOnly") ? ", only some of its fields" : "") << "\n";
   if (yes("inlineKey")) {

@@ -74,6 +74,11 @@ absl::Status ParseEnvelopeHeader(Bytes value, EnvelopeHeader& header) {
     rest.remove_prefix(2);
   }
   if (!TakeVarint(rest, kMaxRecordIndex, header.recordIndex)) return Bad("the record index is malformed");
+  if (header.flags & kFlagUnderKek) {
+    if (rest.size() < header.kekKeyId.bytes.size()) return Bad("cut short");
+    memcpy(header.kekKeyId.bytes.data(), rest.data(), header.kekKeyId.bytes.size());
+    rest.remove_prefix(header.kekKeyId.bytes.size());
+  }
   if (header.flags & kFlagInlineKey) {
     if (!TakeSizedBytes(rest, kMaxKekReferenceSize, header.kekReference)) return Bad("the KEK reference is malformed");
     if (!TakeSizedBytes(rest, kMaxWrappedKeySize, header.wrappedKey)) return Bad("the wrapped key is malformed");

@@ -25,14 +25,18 @@ inline constexpr uint8_t kFlagInlineKey = 0x01;        // the wrapped scope key 
 inline constexpr uint8_t kFlagCompressedValue = 0x02;  // the value is a zstd frame, compressed before sealing
 inline constexpr uint8_t kFlagFieldsOnly = 0x04;       // only fields of the value are sealed
 inline constexpr uint8_t kFlagMaskedKeyId = 0x08;      // the key id went through KeyIdMask
-inline constexpr uint8_t kKnownFlags = kFlagInlineKey | kFlagCompressedValue | kFlagFieldsOnly | kFlagMaskedKeyId;
+inline constexpr uint8_t kFlagUnderKek = 0x10;         // sealed under KeyUnderKek of the scope key and a KEK key
+inline constexpr uint8_t kKnownFlags =
+    kFlagInlineKey | kFlagCompressedValue | kFlagFieldsOnly | kFlagMaskedKeyId | kFlagUnderKek;
 
 inline constexpr uint64_t kMaxRecordIndex = (1u << 21) - 1;  // three bytes of varint; then a new salt
 inline constexpr size_t kMaxKekReferenceSize = 255;
 inline constexpr size_t kMaxWrappedKeySize = 1023;
 
 // version and suite, flags, key id, salt, period, record index
-inline constexpr size_t kMaxEnvelopeHeaderByIdSize = 1 + 1 + 16 + 12 + 2 + 3;
+inline constexpr size_t kMaxEnvelopeHeaderOfOneKeySize = 1 + 1 + 16 + 12 + 2 + 3;
+// the same, then the KEK key's id
+inline constexpr size_t kMaxEnvelopeHeaderByIdSize = kMaxEnvelopeHeaderOfOneKeySize + 16;
 // the same, then KEK reference and wrapped scope key, each with two bytes of length
 inline constexpr size_t kMaxEnvelopeHeaderSize =
     kMaxEnvelopeHeaderByIdSize + 2 + kMaxKekReferenceSize + 2 + kMaxWrappedKeySize;
@@ -44,6 +48,7 @@ struct EnvelopeHeader {
   Salt salt;
   Period period = 0;  // kPeriodKey only
   uint64_t recordIndex = 0;
+  KeyId kekKeyId;      // with kFlagUnderKek only: of the KEK key, never masked
   Bytes kekReference;  // with kFlagInlineKey only, then not empty; a view of the caller's bytes
   Bytes wrappedKey;    // likewise
 };
@@ -116,6 +121,10 @@ size_t WriteEnvelopeHeader(const EnvelopeHeader& header, uint8_t* out) {
     *end++ = static_cast<uint8_t>(header.period);
   }
   end = internal::WriteVarint(header.recordIndex, end);
+  if (header.flags & kFlagUnderKek) {
+    std::memcpy(end, header.kekKeyId.bytes.data(), sizeof(header.kekKeyId.bytes));
+    end += sizeof(header.kekKeyId.bytes);
+  }
   if (header.flags & kFlagInlineKey) end = internal::WriteInlineKey(header.kekReference, header.wrappedKey, end);
   return static_cast<size_t>(end - out);
 }

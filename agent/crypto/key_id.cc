@@ -20,6 +20,7 @@ namespace {
 constexpr std::string_view kIdLabel = "kveil id 1";
 constexpr std::string_view kBatchKeyLabel = "kveil key 1";
 constexpr std::string_view kPeriodKeyLabel = "kveil key 2";
+constexpr std::string_view kUnderKekLabel = "kveil key under a KEK 1";
 constexpr std::string_view kMaskLabel = "kveil mask 1";
 
 CipherContext OneBlockContext(const SecretKey& key, bool encrypt) {
@@ -90,6 +91,13 @@ KeyId ComputeKeyId(const SecretKey& scopeKey) {
   KeyId id;
   memcpy(id.bytes.data(), digest, id.bytes.size());
   return id;
+}
+
+SecretKey KeyUnderKek(const SecretKey& scopeKey, const SecretKey& kekKey) {
+  const Bytes parts[] = {AsBytes(kUnderKekLabel), kekKey.bytes()};
+  SecretKey key;
+  HmacSha256(scopeKey, parts, key.writable().data());
+  return key;
 }
 
 namespace {

@@ -60,6 +60,11 @@ Salt RandomSalt();
 
 KeyId ComputeKeyId(const SecretKey& scopeKey);
 
+// HMAC-SHA256(scope key, "kveil key under a KEK 1" | KEK key), which takes the scope key's place where a record is
+// sealed under both: as HKDF-Extract (RFC 5869) takes a second secret in, in the key schedule of TLS 1.3 (RFC 8446,
+// section 7.1). Who lacks either key has nothing of it.
+SecretKey KeyUnderKek(const SecretKey& scopeKey, const SecretKey& kekKey);
+
 // HMAC-SHA256(scope key, "kveil key 1" | suite | salt): one block of HKDF-Expand (RFC 5869); the scope key is uniform,
 // so no extract step is needed.
 SecretKey DeriveBatchKey(const SecretKey& scopeKey, const Salt& salt);

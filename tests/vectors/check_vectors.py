@@ -21,6 +21,7 @@ def open_vector(given, expected, **changed):
         "sealed": bytes.fromhex(expected["sealed"]),
         "scope_key": bytes.fromhex(given["scopeKey"]),
         "registry_secret": bytes.fromhex(given["registrySecret"]),
+        "kek_key": bytes.fromhex(given["kekKey"]) if "kekKey" in given else None,
     }
     return envelope.open_record(**(arguments | changed))
 
@@ -51,6 +52,9 @@ def check(vector):
         {"header": bytes([header[0], header[1] ^ envelope.COMPRESSED]) + header[2:]},
         {"header": header[:-1] + bytes([header[-1] ^ 1])},
     ]
+    if "kekKey" in given:
+        changes += [{"kek_key": None}, {"kek_key": bytes(32)},
+                    {"header": bytes([header[0], header[1] ^ envelope.UNDER_KEK]) + header[2:-16]}]
     for change in changes:
         if not refuses(open_vector, given, expected, **change):
             yield f"opens although {next(iter(change))} was changed"

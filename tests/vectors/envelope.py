@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-INLINE, COMPRESSED, FIELDS, MASKED = 1, 2, 4, 8
+INLINE, COMPRESSED, FIELDS, MASKED, UNDER_KEK = 1, 2, 4, 8, 16
 MAX_INDEX = 2**21 - 1
 BATCH_KEY, PERIOD_KEY = 1, 2
 
@@ -34,6 +34,10 @@ def sized(data):
 
 def key_id(scope_key):
     return hmac_sha256(scope_key, b"kveil id 1")[:16]
+
+
+def key_under_kek(scope_key, kek_key):
+    return hmac_sha256(scope_key, b"kveil key under a KEK 1" + kek_key)
 
 
 def batch_key(scope_key, salt):
@@ -85,14 +89,19 @@ def compute(given):
     if suite == PERIOD_KEY:
         header += period.to_bytes(2, "big")
     header += varint(given["recordIndex"])
+    kek_key = bytes.fromhex(given["kekKey"]) if given["flags"] & UNDER_KEK else None
+    if kek_key is not None:
+        header += key_id(kek_key)
     if given["flags"] & INLINE:
         header += sized(bytes.fromhex(given["kekReference"])) + sized(bytes.fromhex(given["wrappedKey"]))
     kafka_key = None if given["recordKey"] is None else bytes.fromhex(given["recordKey"])
     aad = additional_data(header, given["topic"], kafka_key)
-    key = sealing_key(suite, scope_key, salt, period)
+    mixed = scope_key if kek_key is None else key_under_kek(scope_key, kek_key)
+    key = sealing_key(suite, mixed, salt, period)
     number = nonce(suite, salt, given["recordIndex"])
     sealed = AESGCM(key).encrypt(number, bytes.fromhex(given["value"]), aad)
-    return {
+    expected = {} if kek_key is None else {"kekKeyId": key_id(kek_key).hex(), "keyUnderKek": mixed.hex()}
+    return expected | {
         "keyId": identifier.hex(),
         "sealingKey": key.hex(),
         "nonce": number.hex(),
@@ -125,7 +134,8 @@ def take_sized(data, limit):
 
 def parse(header):
     """The fields of a header value; Refused when it is not exactly version 1."""
-    if len(header) < 31 or header[0] not in (0x11, 0x12) or header[1] & ~(INLINE | COMPRESSED | FIELDS | MASKED):
+    if len(header) < 31 or header[0] not in (0x11, 0x12) or header[1] & ~(
+            INLINE | COMPRESSED | FIELDS | MASKED | UNDER_KEK):
         raise Refused("fixed part")
     suite, rest, period = header[0] & 15, header[30:], 0
     if suite == PERIOD_KEY:
@@ -133,16 +143,21 @@ def parse(header):
             raise Refused("period")
         period, rest = int.from_bytes(rest[:2], "big"), rest[2:]
     index, rest = take_varint(rest, MAX_INDEX)
+    kek_key_id = b""
+    if header[1] & UNDER_KEK:
+        if len(rest) < 16:
+            raise Refused("KEK key id")
+        kek_key_id, rest = rest[:16], rest[16:]
     if header[1] & INLINE:
         _, rest = take_sized(rest, 255)
         _, rest = take_sized(rest, 1023)
     if rest:
         raise Refused("left over")
     return {"suite": suite, "flags": header[1], "keyId": header[2:18], "salt": header[18:30], "period": period,
-            "recordIndex": index}
+            "recordIndex": index, "kekKeyId": kek_key_id}
 
 
-def open_record(header, topic, kafka_key, sealed, scope_key, registry_secret):
+def open_record(header, topic, kafka_key, sealed, scope_key, registry_secret, kek_key=None):
     """The value of a sealed record, still compressed when the flag says so."""
     fields = parse(header)
     identifier = fields["keyId"]
@@ -151,8 +166,13 @@ def open_record(header, topic, kafka_key, sealed, scope_key, registry_secret):
     if not hmac.compare_digest(identifier, key_id(scope_key)):
         raise Refused("another key")
     suite, salt = fields["suite"], fields["salt"]
+    mixed = scope_key
+    if fields["flags"] & UNDER_KEK:
+        if kek_key is None or not hmac.compare_digest(fields["kekKeyId"], key_id(kek_key)):
+            raise Refused("another KEK key")
+        mixed = key_under_kek(scope_key, kek_key)
     try:
-        return AESGCM(sealing_key(suite, scope_key, salt, fields["period"])).decrypt(
+        return AESGCM(sealing_key(suite, mixed, salt, fields["period"])).decrypt(
             nonce(suite, salt, fields["recordIndex"]), sealed, additional_data(header, topic, kafka_key))
     except InvalidTag:
         raise Refused("tag") from None

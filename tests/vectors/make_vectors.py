@@ -18,7 +18,7 @@ def fixed(label, size):
 
 
 def vector(name, *, topic, record_key, value, flags, index, scope="scope key 1", salt="salt 1", kek=None, wrapped=None,
-           period=None):
+           period=None, kek_key=None):
     given = {
         "scopeKey": fixed(scope, 32).hex(),
         "registrySecret": fixed("registry secret", 32).hex(),
@@ -32,6 +32,8 @@ def vector(name, *, topic, record_key, value, flags, index, scope="scope key 1",
     }
     if period is not None:
         given["period"] = period
+    if kek_key is not None:
+        given["kekKey"] = fixed(kek_key, 32).hex()
     if kek is not None:
         given["kekReference"] = kek.hex()
         given["wrappedKey"] = wrapped.hex()
@@ -65,11 +67,17 @@ VECTORS = [
            salt=bytes(4) + b"\xff" * 8, period=1),
     vector("suite 2, compressed value, the last period", topic="orders", record_key=b"k", flags=2 | 8, index=7,
            value=bytes.fromhex("28b52ffd2013990000") + b"hello, hello, hello", period=0xFFFF),
+    vector("suite 2, a user's record under a KEK", topic="clickstream", record_key=b"38",
+           value=b'{"ip":"203.0.113.7","userid":38,"request":"GET /site/user_status.html HTTP/1.1","status":"405"}',
+           flags=8 | 16, index=300, period=0xA4A3, kek_key="KEK key 1"),
+    vector("suite 1, under another KEK, key id not masked", topic="orders", record_key=None, value=b"hello", flags=16, index=2,
+           kek_key="KEK key 2"),
 ]
 
 # Header values that a reader must refuse, and why.
 GOOD = VECTORS[1]["expected"]["header"]
 GOOD_OF_A_PERIOD = VECTORS[10]["expected"]["header"]
+GOOD_UNDER_A_KEK = VECTORS[14]["expected"]["header"]
 REFUSED = [
     {"why": "empty", "header": ""},
     {"why": "cut short", "header": GOOD[:-2]},
@@ -81,7 +89,10 @@ REFUSED = [
     {"why": "suite 2, cut short in the period", "header": GOOD_OF_A_PERIOD[:62]},
     {"why": "suite 2, cut short behind the period", "header": GOOD_OF_A_PERIOD[:64]},
     {"why": "suite 2, a byte left over", "header": GOOD_OF_A_PERIOD + "00"},
-    {"why": "flag 0x10", "header": "1110" + GOOD[4:]},
+    {"why": "flag 0x20", "header": "1120" + GOOD[4:]},
+    {"why": "under a KEK, without its key's id", "header": "1110" + GOOD[4:]},
+    {"why": "under a KEK, cut short in the id", "header": GOOD_UNDER_A_KEK[:-2]},
+    {"why": "under a KEK, a byte left over", "header": GOOD_UNDER_A_KEK + "00"},
     {"why": "record index longer than it needs to be", "header": GOOD[:60] + "8100"},
     {"why": "record index above 2^21 - 1", "header": GOOD[:60] + "80808001"},
     {"why": "inline flag without a key", "header": "1101" + GOOD[4:]},

@@ -47,6 +47,8 @@ TEST_F(InspectTest, TellsWhatEachVectorHolds) {
       EXPECT_EQ(told.value("keyId", ""), vector.at("expected").at("keyId").get<std::string>());
     }
     EXPECT_EQ(told.contains("wrappedKeyBytes"), (flags & 1) != 0);
+    EXPECT_EQ(told.value("underKek", false), (flags & 16) != 0);
+    EXPECT_EQ(told.value("kekKeyId", ""), vector.at("expected").value("kekKeyId", ""));
     ++seen;
   }
   EXPECT_GE(seen, 3);
@@ -88,6 +90,8 @@ TEST_F(InspectTest, TellsItInWordsToo) {
   for (const char* part : {"suite 2", "a key for 4.6 hours", "period        42147"}) {
     EXPECT_NE(ofAPeriod.out.find(part), std::string::npos) << part << " in\n" << ofAPeriod.out;
   }
+  const CommandResult underKek = Run({"inspect", "1118" + Hex().substr(4) + std::string(32, 'a')});
+  EXPECT_NE(underKek.out.find("KEK key id    " + std::string(32, 'a')), std::string::npos) << underKek.out;
 }
 
 TEST_F(InspectTest, RefusesWhatIsNoHeaderValue) {

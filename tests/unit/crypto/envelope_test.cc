@@ -28,6 +28,13 @@ EnvelopeHeader HeaderOfAPeriod() {
   return header;
 }
 
+EnvelopeHeader HeaderUnderKek() {
+  EnvelopeHeader header = HeaderOfAPeriod();
+  header.flags |= kFlagUnderKek;
+  header.kekKeyId.bytes.fill(0xcc);
+  return header;
+}
+
 EnvelopeHeader HeaderInline() {
   EnvelopeHeader header = HeaderById();
   header.flags = kFlagInlineKey | kFlagCompressedValue;
@@ -103,14 +110,14 @@ TEST(EnvelopeHeaderTest, RefusesOtherVersionsSuitesAndFlags) {
     EXPECT_THAT(Refusal(value), HasSubstr(StrCat("suite ", suite)));
   }
   value[0] = 0x11;
-  for (int bit = 4; bit < 8; ++bit) {
+  for (int bit = 5; bit < 8; ++bit) {
     value[1] = static_cast<uint8_t>(1 << bit);
     EXPECT_THAT(Refusal(value), HasSubstr("flags"));
   }
 }
 
 TEST(EnvelopeHeaderTest, RefusesEveryTruncationAndAnyByteLeftOver) {
-  for (const EnvelopeHeader& header : {HeaderById(), HeaderOfAPeriod(), HeaderInline()}) {
+  for (const EnvelopeHeader& header : {HeaderById(), HeaderOfAPeriod(), HeaderInline(), HeaderUnderKek()}) {
     ByteBuffer value = Write(header);
     for (size_t size = 0; size < value.size(); ++size) {
       // A copy of exactly that size, so that a sanitizer sees a read beyond it.

@@ -39,9 +39,13 @@ struct Given {
       kekReference = FromHex(json["kekReference"].get<std::string>());
       wrappedKey = FromHex(json["wrappedKey"].get<std::string>());
     }
+    if (flags & kFlagUnderKek) kekKey = KeyFromHex(json["kekKey"].get<std::string>());
   }
 
   std::optional<Bytes> key() const { return recordKey ? std::optional<Bytes>(*recordKey) : std::nullopt; }
+
+  // What takes the scope key's place.
+  SecretKey Mixed() const { return kekKey.has_value() ? KeyUnderKek(scopeKey, *kekKey) : scopeKey.Copy(); }
 
   SecretKey scopeKey;
   SecretKey registrySecret;
@@ -55,6 +59,7 @@ struct Given {
   ByteBuffer value;
   ByteBuffer kekReference;
   ByteBuffer wrappedKey;
+  std::optional<SecretKey> kekKey;
 };
 
 // The key that the vector's record is sealed with.
@@ -66,7 +71,7 @@ class VectorsTest : public testing::TestWithParam<Engine> {};
 
 TEST_P(VectorsTest, SealToTheSameBytes) {
   const Json vectors = LoadVectors()["vectors"];
-  ASSERT_GE(vectors.size(), 14u);
+  ASSERT_GE(vectors.size(), 16u);
   GcmKeys cipher(1, GetParam());
   for (const Json& vector : vectors) {
     SCOPED_TRACE(vector["name"].get<std::string>());
@@ -81,6 +86,11 @@ TEST_P(VectorsTest, SealToTheSameBytes) {
                           .kekReference = given.kekReference,
                           .wrappedKey = given.wrappedKey};
     EXPECT_EQ(ToHex(header.keyId.bytes), expected["keyId"]);
+    if (given.kekKey.has_value()) {
+      header.kekKeyId = ComputeKeyId(*given.kekKey);
+      EXPECT_EQ(ToHex(header.kekKeyId.bytes), expected["kekKeyId"]);
+      EXPECT_EQ(ToHex(given.Mixed().bytes()), expected["keyUnderKek"]);
+    }
     if (given.flags & kFlagMaskedKeyId) header.keyId = KeyIdMask(given.registrySecret).Mask(header.keyId, given.salt);
     uint8_t bytes[kMaxEnvelopeHeaderSize];
     const Bytes headerValue(bytes, WriteEnvelopeHeader(header, bytes));
@@ -89,7 +99,7 @@ TEST_P(VectorsTest, SealToTheSameBytes) {
     TopicAad topic(given.topic);
     const Bytes aad = topic.Of(headerValue, given.key());
     EXPECT_EQ(ToHex(aad), expected["additionalData"]);
-    const SecretKey key = SealingKey(given.scopeKey, given.suite, given.salt, given.period);
+    const SecretKey key = SealingKey(given.Mixed(), given.suite, given.salt, given.period);
     EXPECT_EQ(ToHex(key.bytes()), expected["sealingKey"]);
     const Nonce nonce = NonceOf(given.suite, given.salt, given.index);
     EXPECT_EQ(ToHex(nonce.bytes), expected["nonce"]);
@@ -103,7 +113,7 @@ TEST_P(VectorsTest, SealToTheSameBytes) {
 TEST_P(VectorsTest, OpenFromTheirHeader) {
   GcmKeys cipher(1, GetParam());
   const Json vectors = LoadVectors()["vectors"];
-  ASSERT_GE(vectors.size(), 14u);
+  ASSERT_GE(vectors.size(), 16u);
   for (const Json& vector : vectors) {
     SCOPED_TRACE(vector["name"].get<std::string>());
     const Given given(vector["given"]);
@@ -113,13 +123,16 @@ TEST_P(VectorsTest, OpenFromTheirHeader) {
     EXPECT_EQ(header->recordIndex, given.index);
     EXPECT_EQ(header->kekReference, Bytes(given.kekReference));
     EXPECT_EQ(header->wrappedKey, Bytes(given.wrappedKey));
+    if (given.kekKey.has_value()) {
+      EXPECT_EQ(header->kekKeyId, ComputeKeyId(*given.kekKey));
+    }
     KeyId id = header->keyId;
     if (header->flags & kFlagMaskedKeyId) id = KeyIdMask(given.registrySecret).Unmask(id, header->salt);
     EXPECT_EQ(id, ComputeKeyId(given.scopeKey));
 
     TopicAad topic(given.topic);
     const Bytes aad = topic.Of(headerValue, given.key());
-    cipher.Expand(0, SealingKey(given.scopeKey, header->suite, header->salt, header->period));
+    cipher.Expand(0, SealingKey(given.Mixed(), header->suite, header->salt, header->period));
     const ByteBuffer sealed = FromHex(vector["expected"]["sealed"].get<std::string>());
     ByteBuffer value(sealed.size() - kTagSize);
     ASSERT_TRUE(cipher.Open(0, NonceOf(header->suite, header->salt, header->recordIndex), aad, sealed, value.data()));
@@ -132,7 +145,7 @@ INSTANTIATE_TEST_SUITE_P(Engines, VectorsTest, testing::ValuesIn(AvailableEngine
 
 TEST(VectorsOfHeadersTest, ThatMustBeRefusedAreRefused) {
   const Json refused = LoadVectors()["refusedHeaders"];
-  ASSERT_GE(refused.size(), 10u);
+  ASSERT_GE(refused.size(), 19u);
   for (const Json& entry : refused) {
     EXPECT_FALSE(ParseEnvelopeHeader(FromHex(entry["header"].get<std::string>())).ok()) << entry["why"];
   }
