@@ -75,6 +75,7 @@ void KeyCache::TakeRevocations() {
   if (revoked.all) Clear();
   for (const crypto::KeyId& id : revoked.erased) MarkErased(id);
   for (const crypto::KeyId& id : revoked.changed) {
+    RemoveUnderKeks(id);
     const uint32_t index = IndexOf(id);
     if (index != kNowhere && !slab_[index].isErased) Remove(index);
   }
@@ -85,15 +86,16 @@ CachedKey* KeyCache::FindForSealing(const ScopeName& name, uint32_t tag, uint32_
   const uint32_t index = IndexOf(name, tag, guess);
   if (index == kNowhere) return nullptr;
   CachedKey& key = slab_[index];
-  if (key.expires <= now_) return nullptr;
+  if (IsTooOld(key)) return nullptr;
   NoteUse(key);
   return &key;
 }
 
-KeyCache::Found KeyCache::FindById(const crypto::KeyId& id, uint32_t guess) {
-  const uint32_t index = IndexOf(id, guess);
-  if (index == kNowhere || slab_[index].expires <= now_) {
-    const State* const state = notThere_.Find(id, now_);
+KeyCache::Found KeyCache::FindById(const KeyRef& ref, uint32_t guess) {
+  const uint32_t index = IndexOf(ref, guess);
+  if (index == kNowhere || IsTooOld(slab_[index])) {
+    if (ref.kek.has_value() && IsErased(ref.id)) return {State::kErased, nullptr};  // whatever its KEK
+    const State* const state = notThere_.Find(ref, now_);
     return {state == nullptr ? State::kNotCached : *state, nullptr};
   }
   CachedKey& key = slab_[index];
@@ -124,18 +126,19 @@ absl::Status KeyCache::Deliver(FetchResult result) {
     Insert(std::move(found.key), isErased, &name, expires);
   }
   for (FetchResult::ById& found : result.ids) {
+    const KeyRef ref{found.id, found.kek};
     const bool wasRevoked = revoked.contains(found.id);
     if (!wasRevoked && changed.contains(found.id)) continue;
     if (!wasRevoked && found.state == FetchResult::IdState::kUnknown) {
-      notThere_.Put(found.id, State::kUnknown, now_);
+      notThere_.Put(ref, State::kUnknown, now_);
       continue;
     }
     if (!wasRevoked && found.state == FetchResult::IdState::kDamaged) {
-      notThere_.Put(found.id, State::kDamaged, now_);
+      notThere_.Put(ref, State::kDamaged, now_);
       continue;
     }
     const bool isErased = found.state != FetchResult::IdState::kReady || wasRevoked;
-    if (isErased) found.key.key = crypto::SecretKey();
+    if (isErased) found.key = ScopeKey();
     found.key.id = found.id;
     Insert(std::move(found.key), isErased, nullptr, expires);
   }
@@ -144,10 +147,16 @@ absl::Status KeyCache::Deliver(FetchResult result) {
 }
 
 void KeyCache::Insert(ScopeKey key, bool isErased, const ScopeName* name, SteadyTime expires) {
-  if (const uint32_t old = IndexOf(key.id); old != kNowhere) {
+  const KeyRef ref = key.kek.has_value() ? KeyRef(key.id, key.kek->id) : key.id;
+  if (key.kek.has_value()) {
+    RenewKek(*key.kek);
+    // Where the KEK is not heard of again, its keys are gone from memory soon after they count no more.
+    expires = std::min(expires, key.kek->asked + options_.cacheTtl * 3 / 2);
+  }
+  if (const uint32_t old = IndexOf(ref); old != kNowhere) {
     // A key found by id says nothing new about one that is here with its name, and must not make it live longer.
     const CachedKey& known = slab_[old];
-    if (known.isErased == isErased && name == nullptr && known.hasName && known.expires > now_) return;
+    if (known.isErased == isErased && name == nullptr && known.hasName && !IsTooOld(known)) return;
     Remove(old);
   }
   if (name != nullptr) {
@@ -165,8 +174,12 @@ void KeyCache::Insert(ScopeKey key, bool isErased, const ScopeName* name, Steady
   added.erasedSubject = key.erasedSubject;
   added.key = std::move(key.key);
   HoldFacts(added, std::move(key.facts));
+  if (key.kek.has_value()) {
+    added.kek = HoldKek(*key.kek, name);
+    underKeks_.Insert(TagOf(added.id), index);
+  }
   RestoreCount(added);
-  byId_.Insert(TagOf(added.id), index);
+  byId_.Insert(TagOf(ref), index);
   if (name == nullptr) return;
   added.SetName(*name);
   byName_.Insert(TagOf(*name), index);
@@ -178,13 +191,46 @@ void KeyCache::Remove(uint32_t index) {
   TakeName(key);
   HoldFacts(key, nullptr);
   expanded_.Forget(key, index);
-  byId_.Remove(TagOf(key.id), index);
+  byId_.Remove(TagOf(RefOf(key)), index);
+  if (CachedKek* const kek = key.kek) {
+    underKeks_.Remove(TagOf(key.id), index);
+    if (--kek->keys == 0) keks_.erase(crypto::KeyId(kek->id));
+  }
   slab_.Remove(index);
+}
+
+bool KeyCache::RemoveUnderKeks(const crypto::KeyId& id) {
+  bool areAny = false;
+  for (;; areAny = true) {
+    const uint32_t index = underKeks_.Find(TagOf(id), [&](uint32_t one) { return slab_[one].id == id; });
+    if (index == kNowhere) return areAny;
+    Remove(index);
+  }
+}
+
+CachedKek* KeyCache::HoldKek(const KekUse& use, const ScopeName* name) {
+  std::unique_ptr<CachedKek>& held = keks_[use.id];
+  if (held == nullptr) held = std::make_unique<CachedKek>(CachedKek{use.id, use.asked + options_.cacheTtl, {}, 0});
+  if (name != nullptr && held->name.empty()) held->name = name->keyspace.substr(NameOfRow(*name).keyspace.size());
+  ++held->keys;
+  return held.get();
+}
+
+void KeyCache::RenewKek(const KekUse& use) {
+  const auto held = keks_.find(use.id);
+  if (held == keks_.end()) return;
+  held->second->expires = std::max(held->second->expires, use.asked + options_.cacheTtl);
 }
 
 void KeyCache::TakeName(CachedKey& key) {
   if (!key.hasName) return;
-  byName_.Remove(TagOf(key.Name()), slab_.IndexOf(key));
+  ScopeName name = key.Name();
+  std::string underKek;
+  if (key.kek != nullptr) {
+    underKek = StrCat(name.keyspace, key.kek->name);
+    name.keyspace = underKek;
+  }
+  byName_.Remove(TagOf(name), slab_.IndexOf(key));
   key.ForgetName();
 }
 
@@ -197,8 +243,14 @@ void KeyCache::HoldFacts(CachedKey& key, users::SharedFacts facts) {
 }
 
 void KeyCache::MarkErased(const crypto::KeyId& id) {
+  const bool wereUnderKeks = RemoveUnderKeks(id);
   const uint32_t index = IndexOf(id);
-  if (index == kNowhere) return;
+  if (index == kNowhere) {
+    if (!wereUnderKeks) return;
+    ScopeKey erased;
+    erased.id = id;
+    return Insert(std::move(erased), /*isErased=*/true, nullptr, now_ + options_.cacheTtl);
+  }
   CachedKey& key = slab_[index];
   TakeName(key);
   HoldFacts(key, nullptr);
@@ -216,12 +268,13 @@ void KeyCache::Clear() {
 
 void KeyCache::NoteCount(const CachedKey& key) {
   if (key.window != window_ || key.sealed < manySealed_) return;
-  if (counted_.size() < kMostCounted || counted_.contains(key.id)) counted_[key.id] = key.sealed;
+  const KeyRef ref = RefOf(key);
+  if (counted_.size() < kMostCounted || counted_.contains(ref)) counted_[ref] = key.sealed;
 }
 
 void KeyCache::RestoreCount(CachedKey& key) const {
   key.window = window_;
-  if (const auto found = counted_.find(key.id); found != counted_.end()) {
+  if (const auto found = counted_.find(RefOf(key)); found != counted_.end()) {
     key.sealed = found->second;
   } else if (counted_.size() >= kMostCounted) {
     key.sealed = kMostUnderAPeriodKey;  // it may be one of those that there was no room for

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -70,10 +71,10 @@ class KeyCache {
     State state = State::kNotCached;
     CachedKey* key = nullptr;  // kReady only
   };
-  // By the unmasked id. With the same three steps for many.
-  void PrefetchTable(const crypto::KeyId& id) const { byId_.Prefetch(TagOf(id)); }
-  uint32_t PrefetchKey(const crypto::KeyId& id) const { return PrefetchAt(byId_.Guess(TagOf(id))); }
-  Found FindById(const crypto::KeyId& id, uint32_t guess = kNowhere);
+  // By what a record says of it. With the same three steps for many.
+  void PrefetchTable(const KeyRef& ref) const { byId_.Prefetch(TagOf(ref)); }
+  uint32_t PrefetchKey(const KeyRef& ref) const { return PrefetchAt(byId_.Guess(TagOf(ref))); }
+  Found FindById(const KeyRef& ref, uint32_t guess = kNowhere);
 
   // What was known of the user when the key was looked up; nullptr: nothing, which also goes for keys of no user. Ask
   // users::IsDamaged: then it is not known what is known. Valid as long as the pointer to the key. The keys of this
@@ -143,9 +144,24 @@ class KeyCache {
     std::memcpy(&tag, id.bytes.data(), sizeof(tag));
     return tag;
   }
-  uint32_t IndexOf(const crypto::KeyId& id, uint32_t guess = kNowhere) const {
-    if (guess != kNowhere && slab_[guess].id == id) return guess;
-    return byId_.Find(TagOf(id), [&](uint32_t index) { return slab_[index].id == id; });
+  static uint32_t TagOf(const KeyRef& ref) {
+    return ref.kek.has_value() ? TagOf(ref.id) ^ TagOf(*ref.kek) : TagOf(ref.id);
+  }
+  static KeyRef RefOf(const CachedKey& key) { return key.kek == nullptr ? key.id : KeyRef(key.id, key.kek->id); }
+  static bool IsOf(const CachedKey& key, const KeyRef& ref) {
+    if (!(key.id == ref.id)) return false;
+    return key.kek == nullptr ? !ref.kek.has_value() : ref.kek.has_value() && key.kek->id == *ref.kek;
+  }
+  uint32_t IndexOf(const KeyRef& ref, uint32_t guess = kNowhere) const {
+    if (guess != kNowhere && IsOf(slab_[guess], ref)) return guess;
+    return byId_.Find(TagOf(ref), [&](uint32_t index) { return IsOf(slab_[index], ref); });
+  }
+  bool IsTooOld(const CachedKey& key) const {
+    return key.expires <= now_ || (key.kek != nullptr && key.kek->expires <= now_);
+  }
+  bool IsErased(const crypto::KeyId& id) const {
+    const uint32_t index = IndexOf(id);
+    return index != kNowhere && slab_[index].isErased && !IsTooOld(slab_[index]);
   }
   uint32_t IndexOf(const ScopeName& name, uint32_t tag, uint32_t guess = kNowhere) const {
     if (guess != kNowhere && slab_[guess].IsNamed(name)) return guess;
@@ -169,6 +185,12 @@ class KeyCache {
   // `name`: where it was found by that. No key: it is erased.
   void Insert(ScopeKey key, bool isErased, const ScopeName* name, SteadyTime expires);
   void Remove(uint32_t index);
+  // Removes all keys of the id under KEKs. Returns whether there were any.
+  bool RemoveUnderKeks(const crypto::KeyId& id);
+  // The KEK key of a key with that name, which is added now.
+  CachedKek* HoldKek(const KekUse& use, const ScopeName* name);
+  // Those under it count for as long as that, too.
+  void RenewKek(const KekUse& use);
   void TakeName(CachedKey& key);
   void HoldFacts(CachedKey& key, users::SharedFacts facts);
   void MarkErased(const crypto::KeyId& id);
@@ -190,12 +212,14 @@ class KeyCache {
   KeySlab slab_;
   KeyTable byName_;
   KeyTable byId_;
+  KeyTable underKeks_;  // the keys under KEKs, by the tag of the id alone: those of a user are dropped together
   ExpandedKeys expanded_;
   std::vector<users::SharedFacts> facts_;  // of the keys that have some, by index; not longer than needed
   // kUnknown and kDamaged. Made-up ids in records drive no key out of the cache, and each is asked for at most once per
   // second.
-  ExpiringMap<crypto::KeyId, State> notThere_;
-  absl::flat_hash_map<crypto::KeyId, uint32_t> counted_;  // in window_
+  ExpiringMap<KeyRef, State> notThere_;
+  absl::flat_hash_map<KeyRef, uint32_t> counted_;                        // in window_
+  absl::flat_hash_map<crypto::KeyId, std::unique_ptr<CachedKek>> keks_;  // that keys are under
   Revocations::Follower follower_;
   uint64_t timesCleared_ = 0;
   SteadyTime now_;

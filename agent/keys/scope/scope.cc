@@ -23,13 +23,17 @@ std::string KeyspaceUnder(std::string_view keyspace, const KekName& kek) {
 }
 
 std::optional<KekName> KekOf(const ScopeName& name) {
-  if (name.scope == Scope::kUser) return std::nullopt;
   const size_t provider = name.keyspace.find('\0');
   if (provider == std::string_view::npos) return std::nullopt;
   const std::string_view rest = name.keyspace.substr(provider + 1);
   const size_t key = rest.find('\0');
   if (key == std::string_view::npos) return std::nullopt;
   return KekName{std::string(rest.substr(0, key)), std::string(rest.substr(key + 1))};
+}
+
+ScopeName NameOfRow(const ScopeName& name) {
+  if (name.scope != Scope::kUser) return name;
+  return {name.scope, name.keyspace.substr(0, name.keyspace.find('\0')), name.subject};
 }
 
 }  // namespace kveil::keys

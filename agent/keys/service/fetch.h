@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,7 +22,7 @@ inline constexpr size_t kMostKeysOfAFetch = 256;
 // What a fetch asks for.
 struct Misses {
   std::vector<OwnedScopeName> scopes;  // found or made
-  std::vector<crypto::KeyId> ids;      // found; unmasked
+  std::vector<KeyRef> ids;             // found
   bool empty() const { return scopes.empty() && ids.empty(); }
   size_t size() const { return scopes.size() + ids.size(); }
   // Takes the last `count` of them out, or all, and keeps their order.
@@ -43,7 +44,8 @@ struct FetchResult {
   struct ById {
     crypto::KeyId id;
     IdState state = IdState::kUnknown;
-    ScopeKey key;  // kReady only
+    ScopeKey key;                      // kReady only
+    std::optional<crypto::KeyId> kek;  // that was asked for with it
   };
   absl::Status status;  // kUnavailable: some or all could not be had now; what could is below
   absl::Status damage;  // what is wrong with a row that was asked for, for health()

@@ -111,7 +111,7 @@ absl::StatusOr<KekKeys::Found> KekKeys::Find(const crypto::KeyId& id, const std:
     return FindKnown(place->second, known_.at(place->second), workload);
   }
   if (const auto missing = missing_.find(id); missing != missing_.end() && timerNow_() < missing->second) {
-    return absl::DataLossError("the registry lacks what a KEK has wrapped for a key; restore it from a backup");
+    return absl::NotFoundError("the registry lacks what a KEK has wrapped for a key; restore it from a backup");
   }
   if (!wantedIds_.contains(id.bytes)) {
     if (absl::Status may = MayAdd(workload); !may.ok()) return may;

@@ -59,8 +59,9 @@ class KekKeys {
     RegistryKeys::KekKey key;  // valid until Take or DropExpired
     SteadyTime asked;          // not later than the provider was asked
   };
-  // The KEK key that a row names. kUnavailable: it is not here; the status says why. kDataLoss: the registry's row of
-  // it is missing or damaged. Each workload may have so many asked for that are not known yet.
+  // The KEK key that a row or a record names. kUnavailable: it is not here; the status says why. kNotFound: the
+  // registry has none of this id. kDataLoss: its row is damaged. Each workload may have so many asked for that are not
+  // known yet.
   absl::StatusOr<Found> Find(const crypto::KeyId& id, const std::string& workload);
   // The KEK key for what is made now. It is made when there is none. Errors as of Find.
   absl::StatusOr<Found> FindToMake(const KekName& name, int64_t window, const std::string& workload);

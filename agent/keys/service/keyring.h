@@ -185,7 +185,7 @@ class Keyring {
     Lookup* lookup;
     size_t scope;  // index in lookup->misses.scopes
     Registry::RowName name;
-    std::optional<RegistryKeys::KekKey> kek;  // that it is made under
+    std::optional<KekKeys::Found> kek;  // that it is made under, or mixed with
   };
 
   Keyring(const KeyServiceOptions& options, std::unique_ptr<Registry> registry, std::unique_ptr<RootKey> root,
@@ -214,8 +214,11 @@ class Keyring {
   void TakeScope(Asked asked, Registry::Found row, std::vector<Asked>& missing);
   absl::Status FindIds(absl::Span<Lookup* const> lookups);
   // nullopt: it cannot be had now; the lookup's status says why.
-  std::optional<FetchResult::ById> TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row);
+  std::optional<FetchResult::ById> TakeId(Lookup& lookup, const KeyRef& ref, Registry::Found row);
   absl::StatusOr<crypto::SecretKey> UnwrapRow(Lookup& lookup, const Registry::Row& row);
+  // Mixes the KEK key that a record names into a user's key. False: that cannot be done; `found` or the lookup's status
+  // says why.
+  bool MixIn(Lookup& lookup, const crypto::KeyId& kek, FetchResult::ById& found);
   // Sets the KEK key that the policy wants, if any, or says why it cannot be had now.
   absl::Status SetKek(Asked& asked);
   // Whether one more new user's key may be made for the workload.
@@ -256,7 +259,9 @@ class Keyring {
   absl::StatusOr<std::vector<Registry::Source>> ReadClocks();
   void SetSourceClocks() { clocks_.Set(options_.steadyNow(), options_.wallNow()); }
 
-  int64_t WindowOf(Scope scope) const;
+  // In which a key of this name is made, and `kek` its KEK's key. 0: a user's key, without a KEK.
+  int64_t WindowOf(const ScopeName& name) const;
+  int64_t SharedWindow(const std::optional<KekName>& kek) const;
 
   const KeyServiceOptions options_;
   const std::unique_ptr<Registry> registry_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/crc32c.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/service/keyring.h"
@@ -44,8 +45,16 @@ absl::Status Keyring::FindScopes(absl::Span<Lookup* const> lookups, std::vector<
       continue;
     }
     for (size_t scope = 0; scope < scopes.size(); ++scope) {
-      names.push_back({keys_.SubjectOf(scopes[scope].view()), WindowOf(scopes[scope].scope)});
-      asked.push_back({lookup, scope, names.back(), std::nullopt});
+      const ScopeName name = scopes[scope].view();
+      Asked one{lookup, scope, {keys_.SubjectOf(NameOfRow(name)), WindowOf(name)}, std::nullopt};
+      // Without its KEK's key, a user's is of no use: then the registry is not asked for it.
+      const absl::Status kek = name.scope == Scope::kUser ? SetKek(one) : absl::OkStatus();
+      if (!kek.ok()) {
+        NoteDamage(*lookup, kek);
+        continue;
+      }
+      names.push_back(one.name);
+      asked.push_back(std::move(one));
     }
   }
   if (asked.empty()) return absl::OkStatus();
@@ -57,6 +66,7 @@ absl::Status Keyring::FindScopes(absl::Span<Lookup* const> lookups, std::vector<
 
 void Keyring::TakeScope(Asked asked, Registry::Found row, std::vector<Asked>& missing) {
   Lookup& lookup = *asked.lookup;
+  const bool isUsers = lookup.misses.scopes[asked.scope].scope == Scope::kUser;
   if (!row.ok()) {
     // Whoever has a record of that user waits until the row is restored, as no other key may take its place.
     hasUnreadableRows_ = true;
@@ -71,37 +81,44 @@ void Keyring::TakeScope(Asked asked, Registry::Found row, std::vector<Asked>& mi
   if (const auto* const key = readmits ? nullptr : throwAways_.Find(asked.name.subject, options_.steadyNow())) {
     return Give(asked, {key->key.Copy(), key->id, {}, true, nullptr});
   }
-  if (lookup.misses.scopes[asked.scope].scope == Scope::kUser) {
+  if (isUsers) {
     if (absl::Status may = MayMakeUser(lookup.workload); !may.ok()) {
       lookup.result.status.Update(may);
       lookup.result.limit = std::move(may);
       return;
     }
   }
-  if (absl::Status kek = SetKek(asked); !kek.ok()) return NoteDamage(lookup, kek);
+  if (!isUsers) {
+    if (absl::Status kek = SetKek(asked); !kek.ok()) return NoteDamage(lookup, kek);
+  }
   missing.push_back(std::move(asked));
 }
 
 absl::Status Keyring::SetKek(Asked& asked) {
   Lookup& lookup = *asked.lookup;
-  const std::optional<KekName> name = KekOf(lookup.misses.scopes[asked.scope].view());
+  const OwnedScopeName& scope = lookup.misses.scopes[asked.scope];
+  const std::optional<KekName> name = KekOf(scope.view());
   if (!name.has_value()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const KekKeys::Found found, keks_.FindToMake(*name, asked.name.window, lookup.workload));
-  lookup.result.unwrapped = std::min(lookup.result.unwrapped, found.asked);
-  asked.kek = found.key;
+  const bool isUsers = scope.scope == Scope::kUser;
+  const int64_t window = isUsers ? SharedWindow(name) : asked.name.window;
+  ASSIGN_OR_RETURN(asked.kek, keks_.FindToMake(*name, window, lookup.workload));
+  // A cache asks for each key of a user how long the KEK key counts.
+  if (!isUsers) lookup.result.unwrapped = std::min(lookup.result.unwrapped, asked.kek->asked);
   return absl::OkStatus();
 }
 
 absl::Status Keyring::FindIds(absl::Span<Lookup* const> lookups) {
   std::vector<crypto::KeyId> ids;
-  for (const Lookup* lookup : lookups) ids.insert(ids.end(), lookup->misses.ids.begin(), lookup->misses.ids.end());
+  for (const Lookup* lookup : lookups) {
+    for (const KeyRef& ref : lookup->misses.ids) ids.push_back(ref.id);
+  }
   if (ids.empty()) return absl::OkStatus();
   absl::StatusOr<std::vector<Registry::Found>> rows = registry_->FindManyById(ids);
   if (!rows.ok()) return rows.status();
   auto row = rows->begin();
   for (Lookup* lookup : lookups) {
-    for (const crypto::KeyId& id : lookup->misses.ids) {
-      std::optional<FetchResult::ById> found = TakeId(*lookup, id, *std::move(row));
+    for (const KeyRef& ref : lookup->misses.ids) {
+      std::optional<FetchResult::ById> found = TakeId(*lookup, ref, *std::move(row));
       if (found.has_value()) lookup->result.ids.push_back(*std::move(found));
       ++row;
     }
@@ -109,9 +126,9 @@ absl::Status Keyring::FindIds(absl::Span<Lookup* const> lookups) {
   return absl::OkStatus();
 }
 
-std::optional<FetchResult::ById> Keyring::TakeId(Lookup& lookup, const crypto::KeyId& id, Registry::Found row) {
+std::optional<FetchResult::ById> Keyring::TakeId(Lookup& lookup, const KeyRef& ref, Registry::Found row) {
   using State = FetchResult::IdState;
-  FetchResult::ById found{.id = id};
+  FetchResult::ById found{.id = ref.id, .kek = ref.kek};
   if (!row.ok()) {
     hasUnreadableRows_ = true;
     lookup.result.damage = row.status();
@@ -128,9 +145,31 @@ std::optional<FetchResult::ById> Keyring::TakeId(Lookup& lookup, const crypto::K
     found.state = State::kDamaged;
   } else {
     found.state = State::kReady;
-    found.key = {*std::move(key), id, (*row)->scope, false, TakeFacts(lookup, (*row)->facts)};
+    found.key = {*std::move(key), ref.id, (*row)->scope, false, TakeFacts(lookup, (*row)->facts)};
+    if (ref.kek.has_value() && !MixIn(lookup, *ref.kek, found)) return std::nullopt;
   }
   return found;
+}
+
+// The id is the record's, and anybody may have written it: if the registry has none such, that is no damage.
+bool Keyring::MixIn(Lookup& lookup, const crypto::KeyId& id, FetchResult::ById& found) {
+  const absl::StatusOr<KekKeys::Found> kek = keks_.Find(id, lookup.workload);
+  if (absl::IsUnavailable(kek.status())) {
+    lookup.result.status.Update(kek.status());
+    return false;
+  }
+  if (kek.ok()) {
+    found.key.key = crypto::KeyUnderKek(found.key.key, *kek->key.key);
+    found.key.kek = KekUse{id, kek->asked};
+    return true;
+  }
+  found.key.key = crypto::SecretKey();
+  found.state = FetchResult::IdState::kUnknown;
+  if (!absl::IsNotFound(kek.status())) {
+    lookup.result.damage = kek.status();
+    found.state = FetchResult::IdState::kDamaged;
+  }
+  return true;
 }
 
 absl::Status Keyring::MayMakeUser(const std::string& workload) {
@@ -173,9 +212,10 @@ absl::StatusOr<bool> Keyring::TryToMake(std::vector<Asked>& missing) {
     rowOf.push_back(row->second);
     if (!isNew) continue;
     const OwnedScopeName& name = asked.lookup->misses.scopes[asked.scope];
-    RegistryKeys::NewKey made = keys_.MakeKey(name.scope, asked.name, asked.kek.has_value() ? &*asked.kek : nullptr);
+    const bool isMadeUnderKek = asked.kek.has_value() && name.scope != Scope::kUser;
+    RegistryKeys::NewKey made = keys_.MakeKey(name.scope, asked.name, isMadeUnderKek ? &asked.kek->key : nullptr);
     keys.push_back(std::move(made.key));
-    rows.push_back({std::move(made.row), name.keyspace});
+    rows.push_back({std::move(made.row), NameOfRow(name.view()).keyspace});
   }
   absl::StatusOr<std::vector<Registry::Inserted>> inserted = registry_->InsertOrGet(rows, options_.wallNow());
   if (!inserted.ok()) return inserted.status();
@@ -221,6 +261,10 @@ void Keyring::TakeInserted(const Asked& asked, const Registry::Inserted& inserte
 void Keyring::Give(const Asked& asked, ScopeKey key) {
   const OwnedScopeName& name = asked.lookup->misses.scopes[asked.scope];
   key.scope = name.scope;
+  if (asked.kek.has_value() && name.scope == Scope::kUser) {
+    key.key = crypto::KeyUnderKek(key.key, *asked.kek->key.key);
+    key.kek = KekUse{asked.kek->key.id, asked.kek->asked};
+  }
   asked.lookup->result.scopes.push_back({name, std::move(key)});
 }
 
@@ -245,10 +289,12 @@ absl::StatusOr<crypto::SecretKey> Keyring::UnwrapRow(Lookup& lookup, const Regis
   }
   if (!RegistryKeys::IsUnderKek(row)) return keys_.Unwrap(row);
   ASSIGN_OR_RETURN(const RegistryKeys::UnderKek under, keys_.OpenUnderKek(row));
-  ASSIGN_OR_RETURN(const KekKeys::Found kek, keks_.Find(under.kek, lookup.workload));
+  const absl::StatusOr<KekKeys::Found> kek = keks_.Find(under.kek, lookup.workload);
+  if (absl::IsNotFound(kek.status())) return absl::DataLossError(kek.status().message());
+  if (!kek.ok()) return kek.status();
   // So no cache keeps a key for longer than the KEK is known to be there.
-  lookup.result.unwrapped = std::min(lookup.result.unwrapped, kek.asked);
-  return keys_.Unwrap(row, under, *kek.key.key);
+  lookup.result.unwrapped = std::min(lookup.result.unwrapped, kek->asked);
+  return keys_.Unwrap(row, under, *kek->key.key);
 }
 
 void Keyring::NoteDamage(Lookup& lookup, const absl::Status& damage) {
@@ -256,9 +302,16 @@ void Keyring::NoteDamage(Lookup& lookup, const absl::Status& damage) {
   lookup.result.status.Update(absl::UnavailableError(damage.message()));
 }
 
-int64_t Keyring::WindowOf(Scope scope) const {
-  if (scope == Scope::kUser) return 0;
-  return absl::ToUnixSeconds(options_.wallNow()) / std::max<int64_t>(1, options_.sharedKeyWindow.count());
+int64_t Keyring::WindowOf(const ScopeName& name) const {
+  return name.scope == Scope::kUser ? 0 : SharedWindow(KekOf(name));
+}
+
+// Those of each KEK begin at a moment of its own, the same for all agents: otherwise each agent would ask for a key of
+// every KEK in the same second.
+int64_t Keyring::SharedWindow(const std::optional<KekName>& kek) const {
+  const int64_t length = std::max<int64_t>(1, options_.sharedKeyWindow.count());
+  const int64_t earlier = kek.has_value() ? int64_t{Crc32c(AsBytes(kek->Text()))} % length : 0;
+  return (absl::ToUnixSeconds(options_.wallNow()) + earlier) / length;
 }
 
 }  // namespace kveil::keys

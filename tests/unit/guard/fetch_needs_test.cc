@@ -58,7 +58,7 @@ TEST_F(ManyKeysTest, MadeUpIdsCostOneFetchHoweverManyThereAre) {
   std::vector<crypto::KeyId> ids(5 * keys::kMostKeysOfAFetch);
   for (crypto::KeyId& id : ids) id = crypto::ComputeKeyId(crypto::SecretKey::Random());
   Needs needs;
-  needs.keys.ids = ids;
+  needs.keys.ids.assign(ids.begin(), ids.end());
   EXPECT_TRUE(Fetch(std::move(needs), Clock::now() + std::chrono::seconds(20)).ok());
   EXPECT_EQ(CountCached(ids, State::kUnknown), keys::kMostKeysOfAFetch);
 }

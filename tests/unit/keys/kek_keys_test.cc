@@ -2,13 +2,10 @@
 #include "keys/service/kek_keys.h"
 
 #include <gmock/gmock.h>
-#include <sqlite3.h>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "fake_vault.h"
-#include "key_fixture.h"
-#include "slow_root_key.h"
+#include "kek_fixture.h"
 
 namespace kveil::keys {
 namespace {
@@ -17,77 +14,6 @@ using std::chrono::seconds;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-class KekKeysTest : public KeyTest {
- protected:
-  // Two providers, "a" and "b", whose keys are all that somebody names.
-  KeyServiceOptions WithKeks() {
-    KeyServiceOptions options = Options();
-    for (const char* name : {"a", "b"}) {
-      options.kekProviders[name].openKek = [this, name](std::string_view key) {
-        auto inner = OpenRootKey({.file = absl::StrCat(folder_, "/", name, "-", ToAbsl(key))}, true, Soon());
-        EXPECT_TRUE(inner.ok()) << inner.status();
-        return std::make_unique<SlowRootKey>(*std::move(inner), state(name));
-      };
-    }
-    return options;
-  }
-  std::shared_ptr<ProviderState> state(const std::string& provider) { return provider == "a" ? a_ : b_; }
-  static std::chrono::steady_clock::time_point Soon() { return std::chrono::steady_clock::now() + seconds(20); }
-
-  static Misses TopicUnder(std::string_view topic, const std::string& provider, const std::string& key) {
-    Misses misses;
-    misses.scopes.emplace_back(Scope::kTopic, KeyspaceUnder("main", {provider, key}), std::string(topic));
-    return misses;
-  }
-  static Misses Copy(const Misses& misses) { return {misses.scopes, misses.ids}; }
-  // Asks again as workers do, until it is there.
-  static FetchResult AskUntil(KeyService& service, const Misses& misses,
-                              const std::function<bool(const FetchResult&)>& isIt) {
-    FetchResult result;
-    EXPECT_TRUE(Eventually([&] {
-      result = Ask(service, Copy(misses));
-      return isIt(result);
-    })) << result.status;
-    return result;
-  }
-  static FetchResult AskUntilThere(KeyService& service, const Misses& misses) {
-    return AskUntil(service, misses, [](const FetchResult& result) { return result.status.ok(); });
-  }
-  static FetchResult AskUntilSaid(KeyService& service, const Misses& misses, const std::string& text) {
-    return AskUntil(service, misses, [&text](const FetchResult& result) {
-      return absl::IsUnavailable(result.status) && absl::StrContains(result.status.message(), text);
-    });
-  }
-  static ScopeKey KeyOf(KeyService& service, const Misses& misses) {
-    FetchResult result = AskUntilThere(service, misses);
-    EXPECT_EQ(result.scopes.size(), 1u);
-    return result.scopes.empty() ? ScopeKey() : std::move(result.scopes.front().key);
-  }
-  static Misses ById(const crypto::KeyId& id) {
-    Misses misses;
-    misses.ids.push_back(id);
-    return misses;
-  }
-  static bool HealthSays(KeyService& service, const std::string& text) {
-    const bool says = Eventually([&] { return absl::StrContains(service.health().message(), text); });
-    EXPECT_TRUE(says) << service.health();
-    return says;
-  }
-  static void NoteSays(KeyService& service, const std::string& text) {
-    EXPECT_TRUE(Eventually([&] { return absl::StrContains(service.kekNote(), text); })) << service.kekNote();
-    EXPECT_TRUE(service.health().ok()) << service.health();
-  }
-  void Execute(const std::string& statement) {
-    sqlite3* database = nullptr;
-    ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
-    ASSERT_EQ(sqlite3_exec(database, statement.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << statement;
-    sqlite3_close(database);
-  }
-
-  const std::shared_ptr<ProviderState> a_ = std::make_shared<ProviderState>();
-  const std::shared_ptr<ProviderState> b_ = std::make_shared<ProviderState>();
-};
 
 TEST_F(KekKeysTest, ATopicsKeyIsMadeUnderItsKekAndFoundByAnotherAgent) {
   auto service = Open(WithKeks());
@@ -226,6 +152,23 @@ TEST_F(KekKeysTest, TheNextWindowHasAnotherKekKey) {
   EXPECT_EQ(AskUntilThere(*service, ById(before.id)).ids.at(0).state, FetchResult::IdState::kReady);
 }
 
+TEST_F(KekKeysTest, TheWindowsOfKeksBeginAtMomentsOfTheirOwn) {
+  KeyServiceOptions options = WithKeks();
+  auto service = Open(options);
+  constexpr int kKeks = 20;
+  Misses topics;
+  for (int i = 0; i < kKeks; ++i) topics.scopes.push_back(TopicUnder("t", "a", absl::StrCat("k", i)).scopes[0]);
+  AskUntilThere(*service, topics);
+  ASSERT_EQ(a_->generates, kKeks);
+  Advance(options.sharedKeyWindow / 2);
+  AskUntilThere(*service, topics);
+  EXPECT_GT(a_->generates, kKeks + kKeks / 5);
+  EXPECT_LT(a_->generates, kKeks + kKeks * 4 / 5);
+  Advance(options.sharedKeyWindow / 2);
+  AskUntilThere(*service, topics);
+  EXPECT_EQ(a_->generates, 2 * kKeks);
+}
+
 TEST_F(KekKeysTest, NamesThatNoKeyCanHaveAreNotAskedFor) {
   auto service = Open(WithKeks());
   for (const char* name : {"", "a/../b", "..", "a//b", "/a", "a b", "k?x=1", "${topic}"}) {
@@ -325,7 +268,9 @@ TEST_F(KekKeysTest, NamesOfAKekAreThoseOfTheKeyspace) {
   EXPECT_EQ(KekOf({Scope::kTopic, keyspace, "orders"}), kek);
   EXPECT_EQ(KekOf({Scope::kCluster, KeyspaceUnder("", kek), "main"}), kek);
   EXPECT_EQ(KekOf({Scope::kTopic, "main", "orders"}), std::nullopt);
-  EXPECT_EQ(KekOf({Scope::kUser, keyspace, "orders"}), std::nullopt);
+  EXPECT_EQ(KekOf({Scope::kUser, keyspace, "38"}), kek);
+  EXPECT_EQ(NameOfRow({Scope::kUser, keyspace, "38"}), (ScopeName{Scope::kUser, "main", "38"}));
+  EXPECT_EQ(NameOfRow({Scope::kTopic, keyspace, "orders"}), (ScopeName{Scope::kTopic, keyspace, "orders"}));
 }
 
 }  // namespace

@@ -107,7 +107,7 @@ class KeyTest : public testing::Test {
     return cache.FindForSealing(name);
   }
 
-  static KeyCache::State StateOf(KeyService& service, KeyCache& cache, const crypto::KeyId& id) {
+  static KeyCache::State StateOf(KeyService& service, KeyCache& cache, const KeyRef& id) {
     cache.Refresh();
     KeyCache::Found found = cache.FindById(id);
     if (found.state != KeyCache::State::kNotCached) return found.state;

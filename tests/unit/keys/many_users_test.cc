@@ -165,7 +165,7 @@ TEST_F(ManyUsersTest, MadeUpIdsDriveNoKeyOutOfTheCache) {
   Advance(seconds(6));  // and it is not in use
   Misses madeUp;
   for (int i = 0; i < 200; ++i) madeUp.ids.push_back(crypto::ComputeKeyId(crypto::SecretKey::Random()));
-  const crypto::KeyId one = madeUp.ids.front();
+  const KeyRef one = madeUp.ids.front();
   ASSERT_TRUE(cache.Deliver(Ask(*service, std::move(madeUp))).ok());
   EXPECT_EQ(cache.FindById(one).state, KeyCache::State::kUnknown);
   EXPECT_EQ(cache.FindById(known).state, KeyCache::State::kReady);

@@ -28,7 +28,7 @@ class RegistryFaultTest : public KeyTest {
   }
   static Misses Ids(std::vector<crypto::KeyId> ids) {
     Misses misses;
-    misses.ids = std::move(ids);
+    misses.ids.assign(ids.begin(), ids.end());
     return misses;
   }
   std::string Health(KeyService& service) { return std::string(service.health().message()); }
