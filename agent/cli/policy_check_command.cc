@@ -65,7 +65,8 @@ std::string SealText(const TopicPolicy& topic) {
     case policy::SealScope::kUser:
       break;
   }
-  return StrCat("sealed with the user's key (", UserText(topic.seal->user), ", keyspace ", topic.seal->keyspace, ")");
+  return StrCat("sealed with the user's key (", UserText(topic.seal->user), ", keyspace ", topic.seal->keyspace, ")",
+                under);
 }
 
 std::string EntriesText(const std::vector<policy::ReadRule>& rules) {

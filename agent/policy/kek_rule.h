@@ -1,4 +1,5 @@
-// Which key-encryption key (KEK) the key of a topic or a cluster is made under: `seal.kek`.
+// Which key-encryption key (KEK) the key of a topic or a cluster is made under, or the keys of users are mixed with:
+// `seal.kek`.
 #pragma once
 
 #include <string>

@@ -52,7 +52,7 @@ struct SealRule {
   SealScope scope = SealScope::kCluster;
   UserSource user;       // only with kUser
   std::string keyspace;  // only with kUser: topics with the same keyspace share a user's key. Default: the selector
-  std::optional<KekRule> kek;  // not with kUser; none: the registry's root key alone
+  std::optional<KekRule> kek;  // none: the registry's root key alone
   // Only with kUser: whether an erased user's next record has a new key made, once the erasure is over. If not, nobody
   // can open what arrives of the user, until somebody readmits him.
   bool readmits = false;

@@ -137,7 +137,7 @@ std::string SealText(const TopicPolicy& topic) {
     case SealScope::kUser:
       break;
   }
-  return StrCat("the user's key in the keyspace ", topic.seal->keyspace);
+  return StrCat("the user's key in the keyspace ", topic.seal->keyspace, under);
 }
 
 std::string SealChange(const TopicPolicy& before, const TopicPolicy& after) {

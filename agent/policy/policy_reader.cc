@@ -122,9 +122,7 @@ UserSource ReadUser(const JsonValue& value) {
   return user;
 }
 
-// A user's key stays for as long as the user, whatever the policy becomes: no KEK can be exchanged for another.
 void ReadKek(const JsonValue& value, SealRule& seal) {
-  if (seal.scope == SealScope::kUser) return value.NotSupported("\"kek\" beside the scope \"user\"");
   const JsonObject object(value, {"provider", "key"});
   seal.kek.emplace();
   if (const auto provider = object.Require("provider")) seal.kek->provider = provider->String();

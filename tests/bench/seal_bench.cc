@@ -3,7 +3,8 @@
 //
 //   build/release/seal_bench [--benchmark_filter=...]
 //
-// Arguments: users, bytes of a value. OneUser: each batch is of one of the users alone.
+// Arguments: users, bytes of a value. OneUser: each batch is of one of the users alone. UnderKek: the users' keys are
+// mixed with a KEK key.
 #include <benchmark/benchmark.h>
 
 #include "sealing.h"
@@ -32,8 +33,14 @@ std::vector<ByteBuffer> ProducedBatches(const benchmark::State& state, bool oneU
   return batches;
 }
 
-void MeasureSealing(benchmark::State& state, bool oneUser) {
-  Node node(state.range(0) > 0);
+Node NodeFor(const benchmark::State& state, bool underKek) {
+  return Node(
+      state.range(0) > 0, R"([{"any": true}])", [](size_t) { return nullptr; },
+      underKek ? R"(, "kek": {"provider": "p", "key": "projects/p/locations/l/keyRings/r/cryptoKeys/k"})" : "");
+}
+
+void MeasureSealing(benchmark::State& state, bool oneUser, bool underKek = false) {
+  Node node = NodeFor(state, underKek);
   const std::vector<ByteBuffer> batches = ProducedBatches(state, oneUser);
   ByteBuffer out;
   for (const ByteBuffer& batch : batches) SealFetching(node, batch, out);
@@ -44,8 +51,8 @@ void MeasureSealing(benchmark::State& state, bool oneUser) {
   Report(state);
 }
 
-void MeasureOpening(benchmark::State& state, bool oneUser) {
-  Node node(state.range(0) > 0);
+void MeasureOpening(benchmark::State& state, bool oneUser, bool underKek = false) {
+  Node node = NodeFor(state, underKek);
   std::vector<ByteBuffer> batches;
   ByteBuffer out;
   for (const ByteBuffer& produced : ProducedBatches(state, oneUser)) {
@@ -71,10 +78,14 @@ void BM_Seal(benchmark::State& state) { MeasureSealing(state, false); }
 void BM_Open(benchmark::State& state) { MeasureOpening(state, false); }
 void BM_SealOneUser(benchmark::State& state) { MeasureSealing(state, true); }
 void BM_OpenOneUser(benchmark::State& state) { MeasureOpening(state, true); }
+void BM_SealUnderKek(benchmark::State& state) { MeasureSealing(state, false, true); }
+void BM_OpenUnderKek(benchmark::State& state) { MeasureOpening(state, false, true); }
 BENCHMARK(BM_Seal)->Apply(Sizes);
 BENCHMARK(BM_Open)->Apply(Sizes);
 BENCHMARK(BM_SealOneUser)->Args({kBatches, 100})->Args({kBatches, 1024});
 BENCHMARK(BM_OpenOneUser)->Args({kBatches, 100})->Args({kBatches, 1024});
+BENCHMARK(BM_SealUnderKek)->Args({1000, 100})->Args({10'000, 100});
+BENCHMARK(BM_OpenUnderKek)->Args({1000, 100})->Args({10'000, 100});
 
 }  // namespace
 }  // namespace kveil::guard

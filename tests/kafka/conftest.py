@@ -40,6 +40,8 @@ POLICIES = [
 # Of an agent that has these providers.
 KEK_POLICIES = [{"prefix": f"kek{provider}-", "read": ANY, "seal": {"scope": "topic", "kek": {
     "provider": provider, "key": "kafka-${topic}"}}} for provider in "ab"]
+KEK_POLICIES += [user_policy(f"users{provider}-", {"value": "/userid"}, keyspace="people", kek={
+    "provider": provider, "key": "kafka-people"}) for provider in "ab"]
 
 
 @pytest.fixture(scope="session")

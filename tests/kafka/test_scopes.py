@@ -141,3 +141,20 @@ def test_a_provider_of_keks_that_is_out_holds_up_its_own_topics_alone(app, reade
     # The agent may have held what its producer gave up, and written it then.
     assert [value for value in reader.values(held) if value != b"given up"] == [b"secret"]
     assert agent.status()["problems"] == []
+
+
+def test_users_under_keks_are_erased_one_by_one_and_cost_one_call(app, reader, broker, agent, transits, topic):
+    names = [topic("usersa"), topic("usersb")]
+    values = [click(f"{user}-{names[0]}") for user in range(50)]
+    for name in names:
+        app.produce(name, [Message(None, value) for value in values])
+        assert reader.values(name) == values
+        stored = broker.stored_records(name)
+        assert all(b"secret" not in record.value for record in stored)
+        envelopes = [dict(record.headers)["kveil"] for record in stored]
+        assert {header[1] for header in envelopes} == {0x18}
+        assert len({header[-16:] for header in envelopes}) == 1, "they say which key of the KEK they are under"
+    assert [transit.made["kafka-people"] for transit in transits.values()] == [1, 1]
+    assert agent.erase(f"0-{names[0]}", keyspace="people").returncode == 0
+    for name in names:
+        assert reader.values(name) == values[1:]

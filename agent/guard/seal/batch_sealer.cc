@@ -20,8 +20,11 @@ namespace {
 using kafka::ErrorCode;
 using observe::RefuseReason;
 
-static_assert(kMostGrowth >=
-              1 + crypto::kEnvelopeHeaderName.size() + 1 + crypto::kMaxEnvelopeHeaderByIdSize + crypto::kTagSize + 3);
+constexpr size_t GrowthBy(size_t header) {
+  return 1 + crypto::kEnvelopeHeaderName.size() + 1 + header + crypto::kTagSize + 3;
+}
+static_assert(kMostGrowth >= GrowthBy(crypto::kMaxEnvelopeHeaderOfOneKeySize));
+static_assert(kMostGrowthUnderKek >= GrowthBy(crypto::kMaxEnvelopeHeaderByIdSize));
 // A batch is sent in no more parts than this: one of many more is one that decompresses to much.
 constexpr size_t kMostParts = 128;
 
@@ -61,7 +64,7 @@ SealOutcome SealPart(const SealTask& task, WorkerScratch& scratch, const kafka::
   if (outcome.kind != SealOutcome::Kind::kSealed || outcome.parts.front().size <= most) return outcome;
   if (part.header.count == 1) {
     // A record that is alone cannot be put into a smaller batch. Compressed, it would have to be opened within a limit.
-    if (SizeToOpen(part) > task.batchLimit) return outcome;
+    if (SizeToOpen(part, MostGrowthOf(*task.topic->seal)) > task.batchLimit) return outcome;
     out.resize(start);
     const kafka::Codec strong = task.zstdAllowed ? kafka::Codec::kZstd : kafka::Codec::kLz4;
     return SealAs(task, scratch, part, strong, ofTopic, out);
@@ -114,12 +117,13 @@ SealOutcome SealAsNeeded(const SealTask& task, WorkerScratch& scratch, const kaf
   const size_t most = std::max(size, task.topicLimit);
   const size_t partSize = PartSize(task, size);
   const auto count = static_cast<size_t>(whole.header.count);
+  const size_t growth = MostGrowthOf(*task.topic->seal);
   // Where offsets and records do not agree, the batch is the broker's to refuse.
   const bool maySplit = count > 1 && whole.header.lastOffsetDelta == whole.header.count - 1;
-  if (!maySplit || kafka::kBatchHeaderSize + whole.records.size() + count * kMostGrowth <= partSize) {
+  if (!maySplit || kafka::kBatchHeaderSize + whole.records.size() + count * growth <= partSize) {
     return SealPart(task, scratch, whole, most, out);
   }
-  const absl::StatusOr<std::vector<int32_t>> counts = kafka::FilledCounts(whole, partSize, kMostGrowth, kMostParts);
+  const absl::StatusOr<std::vector<int32_t>> counts = kafka::FilledCounts(whole, partSize, growth, kMostParts);
   // What is wrong with a record is told of the whole batch.
   if (!counts.ok() || counts->size() == 1) return SealPart(task, scratch, whole, most, out);
   if (counts->size() > kMostParts) {
@@ -145,7 +149,8 @@ SealOutcome SealRest(const SealTask& task, WorkerScratch& scratch, const kafka::
   // A part is in the log. Before the rest is refused for being too many parts, they may be larger than it came: perhaps
   // the broker takes them.
   const kafka::BatchPart& behind = parts->back();
-  const size_t most = behind.records.size() + static_cast<size_t>(behind.header.count) * kMostGrowth;
+  const size_t most =
+      behind.records.size() + static_cast<size_t>(behind.header.count) * MostGrowthOf(*task.topic->seal);
   SealTask rest = task;
   rest.topicLimit = std::max(task.topicLimit, most / (kMostParts / 2 - 1));
   return SealAsNeeded(rest, scratch, behind, size, out);
@@ -162,7 +167,9 @@ SealOutcome SealBatch(const SealTask& task, WorkerScratch& scratch, ByteBuffer& 
     return RefusedOutcome(*std::move(refusal));
   }
   Bytes records;
-  if (std::optional<Refusal> refusal = ReadRecords(batch, task.batchLimit, scratch, records); refusal.has_value()) {
+  if (std::optional<Refusal> refusal =
+          ReadRecords(batch, task.batchLimit, MostGrowthOf(*task.topic->seal), scratch, records);
+      refusal.has_value()) {
     return RefusedOutcome(*std::move(refusal));
   }
   const kafka::BatchPart whole{.header = batch.header, .records = records};

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "guard/seal/seal_task.h"
 #include "guard/worker/worker_scratch.h"
+#include "policy/policy.h"
 
 namespace kveil::guard {
 
@@ -13,6 +14,11 @@ namespace kveil::guard {
 // what lengths grow by. Part of the rule by which batches are cut: with another number, a batch that an older agent
 // sent would be cut otherwise when it comes again.
 inline constexpr size_t kMostGrowth = 64;
+// The same where a KEK key was mixed into the key: its id is in the envelope, too.
+inline constexpr size_t kMostGrowthUnderKek = kMostGrowth + 16;
+inline size_t MostGrowthOf(const policy::SealRule& rule) {
+  return rule.scope == policy::SealScope::kUser && rule.kek.has_value() ? kMostGrowthUnderKek : kMostGrowth;
+}
 
 // Writes the sealed batch to `out` (appended), as one, or as several where sealing might make it larger than its topic
 // takes. Where it is cut depends only on the batch as it came, on the topic's limit and on the first record, so that a

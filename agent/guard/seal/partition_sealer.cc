@@ -49,7 +49,7 @@ Refusal RefuseToSplit(Bytes records) {
 
 // What is known counts only for batches that it was asked for: others stay whole, known or not.
 void UseLimit(const TopicLimits::Limit& limit, SealTask& task) {
-  if (!PartitionSealer::MayBeLarge(task.records)) return;
+  if (!PartitionSealer::MayBeLarge(task.records, MostGrowthOf(*task.topic->seal))) return;
   task.topicLimit = limit.bytes;
   task.limitIsCertain = limit.isCertain;
 }
@@ -57,11 +57,11 @@ void UseLimit(const TopicLimits::Limit& limit, SealTask& task) {
 }  // namespace
 
 // By the bound that decides whether it is cut, without decompressing it.
-bool PartitionSealer::MayBeLarge(Bytes records) {
+bool PartitionSealer::MayBeLarge(Bytes records, size_t growth) {
   const std::optional<kafka::BatchHeader> header = FirstBatchHeader(records);
   if (!header.has_value()) return false;
   if (header->codec() != kafka::Codec::kNone) return true;
-  return records.size() + static_cast<size_t>(std::max(header->count, 0)) * kMostGrowth > kAskForLimitAbove;
+  return records.size() + static_cast<size_t>(std::max(header->count, 0)) * growth > kAskForLimitAbove;
 }
 
 SealTask PartitionSealer::TaskFor(const policy::TopicPolicy& sealedBy, std::string_view topic, Bytes records,

@@ -82,7 +82,8 @@ class PartitionSealer {
   LimitLookup& limits() { return limits_; }
 
   // Whether the batch may be too large for its topic when it is sealed, so that the topic's limit has to be known.
-  static bool MayBeLarge(Bytes records);
+  // `growth`: of each record, as of MostGrowthOf.
+  static bool MayBeLarge(Bytes records, size_t growth);
 
   // Seals the batch of a topic that is sealed, and puts what goes with the request in its place. Returns why it may not
   // be forwarded, if that is so.

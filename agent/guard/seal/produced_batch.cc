@@ -58,11 +58,11 @@ std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch) {
   return std::nullopt;
 }
 
-size_t SizeToOpen(const kafka::BatchPart& part) {
-  return kafka::kBatchHeaderSize + part.records.size() + static_cast<size_t>(part.header.count) * kMostGrowth;
+size_t SizeToOpen(const kafka::BatchPart& part, size_t growth) {
+  return kafka::kBatchHeaderSize + part.records.size() + static_cast<size_t>(part.header.count) * growth;
 }
 
-std::optional<Refusal> ReadRecords(const kafka::BatchView& batch, size_t limit, WorkerScratch& scratch,
+std::optional<Refusal> ReadRecords(const kafka::BatchView& batch, size_t limit, size_t growth, WorkerScratch& scratch,
                                    Bytes& records) {
   const absl::StatusOr<Bytes> read = kafka::UncompressedRecords(batch, limit, scratch.records);
   const bool isCompressed = batch.header.codec() != kafka::Codec::kNone;
@@ -73,7 +73,7 @@ std::optional<Refusal> ReadRecords(const kafka::BatchView& batch, size_t limit, 
                          StrCat("kveil: ", read.status().message()), CountOf(batch));
   }
   // No limit holds for a batch that is not compressed, nor for what it becomes.
-  if (isCompressed && SizeToOpen({.header = batch.header, .records = *read}) > limit) {
+  if (isCompressed && SizeToOpen({.header = batch.header, .records = *read}, growth) > limit) {
     return RefuseInvalid(RefuseReason::kTooLarge, "kveil: sealed, the batch decompresses to more than the limit",
                          CountOf(batch));
   }
@@ -88,7 +88,7 @@ std::optional<Refusal> CheckUnsealed(Bytes records, size_t limit, WorkerScratch&
   std::optional<Refusal> refusal = ReadOnlyBatch(records, batch);
   if (refusal.has_value() && refusal->reason == RefuseReason::kOldFormat && AreLegacy(records)) return std::nullopt;
   Bytes uncompressed;
-  if (!refusal.has_value()) refusal = ReadRecords(batch, limit, scratch, uncompressed);
+  if (!refusal.has_value()) refusal = ReadRecords(batch, limit, kMostGrowth, scratch, uncompressed);
   if (refusal.has_value()) return refusal;
   const ValidateProduced validate;
   kafka::RecordReader reader(uncompressed, batch.header.count);

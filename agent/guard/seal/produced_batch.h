@@ -31,12 +31,13 @@ inline uint64_t RecordCount(Bytes records) {
 std::optional<Refusal> ReadOnlyBatch(Bytes records, kafka::BatchView& batch);
 
 // Bytes that a batch of these records comes to at most, on the way to a reader: as it is sealed, as it is opened, or
-// with empty masks for all of its records.
-size_t SizeToOpen(const kafka::BatchPart& part);
+// with empty masks for all of its records. `growth`: of a record that is sealed (batch_sealer.h).
+size_t SizeToOpen(const kafka::BatchPart& part, size_t growth);
 
 // Decompresses the batch's records, or returns why it is refused. What `limit` (bytes of a batch after decompression)
 // lets be sealed, it also lets be opened. Notes scratch.decompressedBytes.
-std::optional<Refusal> ReadRecords(const kafka::BatchView& batch, size_t limit, WorkerScratch& scratch, Bytes& records);
+std::optional<Refusal> ReadRecords(const kafka::BatchView& batch, size_t limit, size_t growth, WorkerScratch& scratch,
+                                   Bytes& records);
 
 // Why records of a topic that is not sealed, but that readers get through a policy, may not be forwarded; nullopt: they
 // may. It is for what would be refused in a sealed topic, whatever its rule: a record with an envelope, above all. What

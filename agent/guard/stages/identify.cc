@@ -12,8 +12,16 @@ using observe::RefuseReason;
 // Empty: the policy names no KEK.
 std::string KeyspaceUnderKek(const policy::SealRule& rule, std::string_view cluster, std::string_view topicName) {
   if (!rule.kek.has_value()) return "";
-  return keys::KeyspaceUnder(rule.scope == policy::SealScope::kTopic ? cluster : "",
-                             {rule.kek->provider, policy::KekKeyOf(*rule.kek, cluster, topicName)});
+  const keys::KekName kek{rule.kek->provider, policy::KekKeyOf(*rule.kek, cluster, topicName)};
+  switch (rule.scope) {
+    case policy::SealScope::kUser:
+      return keys::KeyspaceUnder(rule.keyspace, kek);
+    case policy::SealScope::kTopic:
+      return keys::KeyspaceUnder(cluster, kek);
+    case policy::SealScope::kCluster:
+      break;
+  }
+  return keys::KeyspaceUnder("", kek);
 }
 
 keys::ScopeName SharedName(policy::SealScope scope, std::string_view underKek, std::string_view cluster,
@@ -26,7 +34,13 @@ keys::ScopeName SharedName(policy::SealScope scope, std::string_view underKek, s
 
 // Records of one owner often follow each other.
 bool HaveOneKey(const FetchedRecord* last, const FetchedRecord& record) {
-  return last != nullptr && last->envelope.fields.keyId == record.envelope.fields.keyId;
+  if (last == nullptr || !(last->envelope.fields.keyId == record.envelope.fields.keyId)) return false;
+  if (last->envelope.isUnderKek() != record.envelope.isUnderKek()) return false;
+  return !record.envelope.isUnderKek() || last->envelope.fields.kekKeyId == record.envelope.fields.kekKeyId;
+}
+keys::KeyRef RefOf(const Envelope& envelope) {
+  if (!envelope.isUnderKek()) return envelope.fields.keyId;
+  return {envelope.fields.keyId, envelope.fields.kekKeyId};
 }
 bool HaveOneUser(const ProducedRecord* last, const ProducedRecord& record) {
   return last != nullptr && last->tag == record.tag && last->user.size() == record.user.size() &&
@@ -39,8 +53,9 @@ IdentifyProduced::IdentifyProduced(const policy::SealRule& rule, std::string_vie
                                    const BatchMarks& marks, WorkerScratch& scratch, Needs& needs)
     : rule_(rule),
       underKek_(KeyspaceUnderKek(rule, cluster, topicName)),
+      userKeyspace_(underKek_.empty() ? std::string_view(rule.keyspace) : underKek_),
       shared_(SharedName(rule.scope, underKek_, cluster, topicName)),
-      seed_(keys::KeyCache::SeedOf(keys::Scope::kUser, rule.keyspace)),
+      seed_(keys::KeyCache::SeedOf(keys::Scope::kUser, userKeyspace_)),
       marks_(marks),
       scratch_(scratch),
       needs_(needs) {}
@@ -113,7 +128,7 @@ void IdentifyProduced::FindKeys(absl::Span<ProducedRecord> records) {
       record.owner.state = last->owner.state;
       record.owner.isErasedSubject = last->owner.isErasedSubject;
     } else {
-      FindOwner({keys::Scope::kUser, rule_.keyspace, record.user}, record.tag, record.guess, record.owner);
+      FindOwner({keys::Scope::kUser, userKeyspace_, record.user}, record.tag, record.guess, record.owner);
     }
     last = &record;
     if (record.owner.key == nullptr) continue;
@@ -160,10 +175,10 @@ void IdentifyFetched::FindKeys(absl::Span<FetchedRecord> records) {
   size_t runs = 0;
   for (FetchedRecord& record : records) {
     if (!record.envelope.isThere || HaveOneKey(runs == 0 ? nullptr : firsts[runs - 1], record)) continue;
-    cache.PrefetchTable(record.envelope.fields.keyId);
+    cache.PrefetchTable(RefOf(record.envelope));
     firsts[runs++] = &record;
   }
-  for (size_t i = 0; i < runs; ++i) guesses[i] = cache.PrefetchKey(firsts[i]->envelope.fields.keyId);
+  for (size_t i = 0; i < runs; ++i) guesses[i] = cache.PrefetchKey(RefOf(firsts[i]->envelope));
   const uint32_t* guess = guesses;
   const FetchedRecord* last = nullptr;
   for (FetchedRecord& record : records) {
@@ -174,7 +189,7 @@ void IdentifyFetched::FindKeys(absl::Span<FetchedRecord> records) {
       if (last->problem.has_value()) record.problem = last->problem;
     } else {
       record.owner.Reset();
-      const std::optional<Problem> problem = FindKey(record.envelope.fields.keyId, *guess++, record.owner);
+      const std::optional<Problem> problem = FindKey(RefOf(record.envelope), *guess++, record.owner);
       if (problem.has_value()) record.problem = problem;
       if (record.owner.key != nullptr) cache.PrefetchPlace(*record.owner.key);
       last = &record;
@@ -199,8 +214,8 @@ void IdentifyFetched::UnmaskKeyIds(absl::Span<FetchedRecord> records) {
   }
 }
 
-std::optional<Problem> IdentifyFetched::FindKey(const crypto::KeyId& id, uint32_t guess, Owner& owner) {
-  const keys::KeyCache::Found found = scratch_.keyCache.FindById(id, guess);
+std::optional<Problem> IdentifyFetched::FindKey(const keys::KeyRef& ref, uint32_t guess, Owner& owner) {
+  const keys::KeyCache::Found found = scratch_.keyCache.FindById(ref, guess);
   switch (found.state) {
     case keys::KeyCache::State::kReady:
       owner.state = Owner::State::kPresent;
@@ -210,10 +225,10 @@ std::optional<Problem> IdentifyFetched::FindKey(const crypto::KeyId& id, uint32_
       owner.state = Owner::State::kErased;
       return std::nullopt;
     case keys::KeyCache::State::kNotCached:
-      if (noted_.size() == keysLimit_ && !noted_.contains(id)) {
+      if (noted_.size() == keysLimit_ && !noted_.contains(ref)) {
         return Problem{RefuseReason::kTooLarge, "the batch needs more keys than a worker can have at once"};
       }
-      if (noted_.insert(id).second) needs_.keys.ids.push_back(id);
+      if (noted_.insert(ref).second) needs_.keys.ids.push_back(ref);
       owner.state = Owner::State::kPending;
       return std::nullopt;
     case keys::KeyCache::State::kDamaged:

@@ -77,7 +77,8 @@ class IdentifyProduced {
   void FindOwner(const keys::ScopeName& name, uint32_t tag, uint32_t guess, Owner& owner);
 
   const policy::SealRule& rule_;
-  const std::string underKek_;    // what shared_ names
+  const std::string underKek_;  // the keyspace that names the KEK; empty: there is none
+  const std::string_view userKeyspace_;
   const keys::ScopeName shared_;  // of the one key, where the scope is not the user
   const uint64_t seed_;           // of users' tags
   const BatchMarks& marks_;
@@ -116,12 +117,12 @@ class IdentifyFetched {
   void FindKeys(absl::Span<FetchedRecord> records);
 
  private:
-  std::optional<Problem> FindKey(const crypto::KeyId& id, uint32_t guess, Owner& owner);
+  std::optional<Problem> FindKey(const keys::KeyRef& ref, uint32_t guess, Owner& owner);
 
   const size_t keysLimit_;
   WorkerScratch& scratch_;
   Needs& needs_;
-  absl::flat_hash_set<crypto::KeyId> noted_;  // unmasked ids that are in needs_
+  absl::flat_hash_set<keys::KeyRef> noted_;  // that are in needs_
 };
 
 }  // namespace kveil::guard

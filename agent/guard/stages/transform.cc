@@ -52,6 +52,10 @@ void TransformProduced::Of(const kafka::RecordView& record, const Owner& owner, 
   fields.salt = marks_.salt;
   fields.period = marks_.period;
   fields.recordIndex = static_cast<uint64_t>(index);
+  if (const keys::CachedKek* const kek = owner.key->kek) {
+    fields.flags |= crypto::kFlagUnderKek;
+    fields.kekKeyId = kek->id;
+  }
   const Bytes headerValue(header_.data() + kBeforeValue,
                           crypto::WriteEnvelopeHeader(fields, header_.data() + kBeforeValue));
   static_assert(kafka::VarintSize(static_cast<int32_t>(crypto::kMaxEnvelopeHeaderByIdSize)) == 1);

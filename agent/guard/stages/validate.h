@@ -65,6 +65,7 @@ class ValidateProduced {
 // The envelope of a fetched record. Views of the record, or of the stage's scratch: valid until its next record.
 struct Envelope {
   bool isMasked() const { return (fields.flags & crypto::kFlagMaskedKeyId) != 0; }          // the key id
+  bool isUnderKek() const { return (fields.flags & crypto::kFlagUnderKek) != 0; }           // and has its key's id
   bool isCompressed() const { return (fields.flags & crypto::kFlagCompressedValue) != 0; }  // before it was sealed
 
   bool isThere = false;           // otherwise the rest is not set: the record is plaintext, or a tombstone

@@ -86,6 +86,16 @@ TEST_F(PolicyExplainTest, NamesTheKekOfATopic) {
       << checked.out;
 }
 
+TEST_F(PolicyExplainTest, NamesTheKekOfUsers) {
+  const std::string policy = Write("kek.json", R"({"topics": [{"name": "t", "read": [{"any": true}],
+      "seal": {"scope": "user", "user": {"key": true}, "kek": {"provider": "payments", "key": "k"}}}]})");
+  const CommandResult explained = Run({"policy", "explain", "--workload", "unit=a.service", "--topic", "t", policy});
+  EXPECT_NE(explained.out.find("; its records are sealed under the KEK payments/k\n"), std::string::npos)
+      << explained.out;
+  const CommandResult checked = Run({"policy", "check", policy});
+  EXPECT_NE(checked.out.find("keyspace t) under the KEK payments/k"), std::string::npos) << checked.out;
+}
+
 TEST_F(PolicyExplainTest, AsksWhatTheClientClaims) {
   const std::string policy = Write("claims.json", R"({"topics": [{"name": "t", "read": [
       {"workload": {"unit": "a.service", "claimed": {"principal": "User:anna"}}},

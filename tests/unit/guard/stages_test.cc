@@ -139,6 +139,9 @@ TEST_F(IdentifyStageTest, TheKeyOfATopicIsThatUnderItsKek) {
             (keys::ScopeName{keys::Scope::kTopic, keys::KeyspaceUnder("main", {"p", "k-main-clicks"}), "clicks"}));
   const auto cluster = keyspaceFor(R"("scope": "cluster", "kek": {"provider": "p", "key": "k"})");
   EXPECT_EQ(cluster.view(), (keys::ScopeName{keys::Scope::kCluster, keys::KeyspaceUnder("", {"p", "k"}), "main"}));
+  const auto user = keyspaceFor(
+      R"("scope": "user", "user": {"value": "/user"}, "keyspace": "people", "kek": {"provider": "p", "key": "k"})");
+  EXPECT_EQ(user.view(), (keys::ScopeName{keys::Scope::kUser, keys::KeyspaceUnder("people", {"p", "k"}), "anna"}));
   EXPECT_EQ(keyspaceFor(R"("scope": "topic")").view(), (keys::ScopeName{keys::Scope::kTopic, "main", "clicks"}));
 }
 

@@ -63,6 +63,12 @@ TEST(PolicyDiffTest, SaysUnderWhichKek) {
   EXPECT_THAT(Said(*with(""), *payments), ElementsAre("name t: is sealed with the topic's key under the KEK "
                                                       "payments/${topic}, no longer with the topic's key"));
   EXPECT_THAT(Said(*payments, *payments), ElementsAre());
+  const auto ofUsers = [](const std::string& kek) {
+    return PolicyWith(R"({"name": "t", "read": [], "seal": {"scope": "user", "user": {"key": true})" + kek + "}}");
+  };
+  EXPECT_THAT(Said(*ofUsers(""), *ofUsers(R"(, "kek": {"provider": "payments", "key": "k"})")),
+              ElementsAre("name t: is sealed with the user's key in the keyspace t under the KEK payments/k, no longer "
+                          "with the user's key in the keyspace t"));
 }
 
 TEST(PolicyDiffTest, SaysWhatBecomesOfHiddenRecords) {
