@@ -69,6 +69,7 @@ Agent::Agent(config::AgentConfig config, ServiceManager& manager, Reloader& relo
       irrecoverable_(receipts_.folder(), StrCat("root key file ", config_.keys.rootKeyFile)) {}
 
 Agent::~Agent() {
+  if (keys_ != nullptr) keys_->EndRotation();
   if (admin_ != nullptr) admin_->Stop();  // its commands ask all the others, and it, too
   admin_.reset();
   metricsEndpoint_.reset();  // it asks whether the agent is ready

@@ -78,7 +78,7 @@ std::vector<absl::StatusOr<crypto::SecretKey>> RemoteRootKey::Unwrap(absl::Span<
       auto answer = std::make_shared<std::promise<std::shared_ptr<const Answers>>>();
       flight = answer->get_future().share();
       posted = pool_.Post([this, answer, name, owned = std::move(owned), deadline] {
-        auto answers = std::make_shared<const Answers>(UnwrapNow(owned, deadline));
+        auto answers = std::make_shared<const Answers>(UnwrapNow(Operation::kUnwrap, owned, deadline));
         {
           const MutexLock lock(mutex_);
           flights_.erase(name);
@@ -103,12 +103,12 @@ std::vector<absl::StatusOr<crypto::SecretKey>> RemoteRootKey::Unwrap(absl::Span<
   return answers;
 }
 
-RemoteRootKey::Answers RemoteRootKey::UnwrapNow(const std::vector<OwnedKey>& keys, Deadline deadline) {
+RemoteRootKey::Answers RemoteRootKey::UnwrapNow(Operation operation, const std::vector<OwnedKey>& keys,
+                                                Deadline deadline) {
   Answers answers;
   for (size_t i = 0; i < keys.size(); ++i) answers.emplace_back(absl::UnavailableError(""));
-  const absl::Status status = Retry(Operation::kUnwrap, deadline, [&](Deadline attemptDeadline) {
-    return UnwrapOnce(keys, answers, attemptDeadline);
-  });
+  const absl::Status status =
+      Retry(operation, deadline, [&](Deadline attemptDeadline) { return UnwrapOnce(keys, answers, attemptDeadline); });
   for (absl::StatusOr<crypto::SecretKey>& answer : answers) {
     if (absl::IsUnavailable(answer.status())) answer = absl::UnavailableError(status.message());
   }
@@ -140,6 +140,20 @@ std::vector<absl::StatusOr<ByteBuffer>> RemoteRootKey::Rewrap(absl::Span<const W
   });
   if (posted && answered.wait_until(deadline) == std::future_status::ready) return answered.get();
   return Rewrapped(keys.size(), Late());
+}
+
+RemoteRootKey::Answers RemoteRootKey::UnwrapRewrapped(absl::Span<const WrappedKey> keys, Deadline deadline) {
+  std::vector<OwnedKey> owned;
+  for (const WrappedKey& key : keys) owned.push_back({CopyOf(key.wrapped), CopyOf(key.context)});
+  auto answer = std::make_shared<std::promise<Answers>>();
+  std::future<Answers> answered = answer->get_future();
+  const bool posted = pool_.Post([this, answer, owned = std::move(owned), deadline] {
+    answer->set_value(UnwrapNow(Operation::kRewrap, owned, deadline));
+  });
+  if (posted && answered.wait_until(deadline) == std::future_status::ready) return answered.get();
+  Answers late;
+  for (size_t i = 0; i < keys.size(); ++i) late.emplace_back(Late());
+  return late;
 }
 
 // The status is that of the provider as a whole: kDataLoss of a key is none of its own.
@@ -174,7 +188,7 @@ absl::Status RemoteRootKey::Retry(Operation operation, Deadline deadline, Attemp
     const Clock::time_point begun = Clock::now();
     if (pool_.isStopping()) return absl::UnavailableError(StrCat(name(), ": the agent is ending"));
     if (begun >= end) return status.ok() ? Late() : status;
-    if (!breaker_.MayBegin(begun)) {
+    if (operation != Operation::kRewrap && !breaker_.MayBegin(begun)) {
       if (!status.ok()) return status;
       const MutexLock lock(mutex_);
       Clock::time_point since;
@@ -196,7 +210,7 @@ void RemoteRootKey::Note(Operation operation, const absl::Status& status, Clock:
   counters.calls += 1;
   counters.errors += status.ok() ? 0 : 1;
   counters.nanoseconds += static_cast<uint64_t>(std::chrono::nanoseconds(end - begun).count());
-  if (pool_.isStopping()) return;
+  if (pool_.isStopping() || operation == Operation::kRewrap) return;
   const bool answered = !absl::IsUnavailable(status);
   breaker_.Report(answered, end);
   const MutexLock lock(mutex_);

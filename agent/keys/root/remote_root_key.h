@@ -49,7 +49,11 @@ class RemoteRootKey : public RootKey {
   const std::string& name() const override { return provider_->name(); }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  // Neither these two wait for the circuit breaker nor does it hear of them, and Check does not either: one right may
+  // be lacking, or one path be throttled, while all that is in use goes on.
   std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
+  std::vector<absl::StatusOr<crypto::SecretKey>> UnwrapRewrapped(absl::Span<const WrappedKey> keys,
+                                                                 Deadline deadline) override;
   std::string VersionOf(const WrappedKey& key) const override { return provider_->VersionOf(key); }
   absl::Status Check(Deadline deadline) override;
 
@@ -78,7 +82,7 @@ class RemoteRootKey : public RootKey {
   };
 
   // Asks for what is not answered yet, as often as it takes.
-  Answers UnwrapNow(const std::vector<OwnedKey>& keys, Deadline deadline);
+  Answers UnwrapNow(Operation operation, const std::vector<OwnedKey>& keys, Deadline deadline);
   absl::Status UnwrapOnce(const std::vector<OwnedKey>& keys, Answers& answers, Deadline deadline);
   absl::Status AskNow(Deadline deadline);
   // Attempts until one is answered or there is no time left for another.

@@ -69,6 +69,12 @@ class RootKey {
     return std::vector<absl::StatusOr<ByteBuffer>>(
         keys.size(), absl::UnimplementedError(name() + " has no versions: there is nothing to rotate to"));
   }
+  // Unwraps what Rewrap has just made, for whoever looks whether it is the same key. What comes of that says nothing of
+  // what is in use. Otherwise as Unwrap.
+  virtual std::vector<absl::StatusOr<crypto::SecretKey>> UnwrapRewrapped(absl::Span<const WrappedKey> keys,
+                                                                         Deadline deadline) {
+    return Unwrap(keys, deadline);
+  }
   // By what a key was wrapped, as far as that can be told: "version 3". Empty: it cannot.
   virtual std::string VersionOf(const WrappedKey& /*key*/) const { return ""; }
 

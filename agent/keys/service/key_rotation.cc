@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -50,6 +51,8 @@ bool IsTurning(const std::vector<RegistryKeys::OfRoot>& all) {
 }  // namespace
 
 absl::StatusOr<KeyService::RotatedRoot> KeyService::RotateRootKey() {
+  RotationSlot::Rotation rotation(rotation_);
+  RETURN_IF_ERROR(rotation.begun());
   RootKey& root = thread_->root();
   const auto deadline = steady_clock::now() + kRotationTime;
   for (int tries = 0; tries < kMostTries; ++tries) {
@@ -57,7 +60,10 @@ absl::StatusOr<KeyService::RotatedRoot> KeyService::RotateRootKey() {
                      thread_->AskKeyring([](Keyring& keyring) { return keyring.ReadOfRoot(); }));
     std::vector<RootKey::WrappedKey> wrapped;
     for (const RegistryKeys::OfRoot& one : before) wrapped.push_back({one.wrapped, one.context});
-    ASSIGN_OR_RETURN(const std::vector<Rewrapped> after, AllOf(RewrapAndUnwrap(root, wrapped, deadline)));
+    RETURN_IF_ERROR(rotation.Asks(&root));
+    absl::StatusOr<std::vector<Rewrapped>> answered = AllOf(RewrapAndUnwrap(root, wrapped, deadline));
+    RETURN_IF_ERROR(rotation.Asks(nullptr));
+    ASSIGN_OR_RETURN(const std::vector<Rewrapped> after, std::move(answered));
     std::vector<std::string> versions = VersionsOf(root, before, after);
     // Where a new version takes a while to be everywhere at the provider. Whoever then took the old one away would lose
     // what it still wraps.
@@ -78,25 +84,39 @@ absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_vi
   if (!thread_->core().options().kekProviders.contains(std::string(provider))) {
     return absl::NotFoundError(StrCat("this agent has no provider ", provider, " (keys.keks)"));
   }
-  const auto deadline = steady_clock::now() + kRotationTime;
+  RotationSlot::Rotation rotation(rotation_);
+  RETURN_IF_ERROR(rotation.begun());
+  const auto& timerNow = thread_->core().options().timerNow;
+  const auto deadline = timerNow() + kRotationTime;
   ASSIGN_OR_RETURN(const std::vector<Keyring::OfKek> listed, thread_->AskKeyring([&](Keyring& keyring) {
     return keyring.ListKekKeys(provider, name, after, kMostKeksRotated);
   }));
   RotatedKeks rotated;
-  std::map<KekName, std::vector<size_t>> byKek;
+  std::vector<std::vector<size_t>> byKek;  // in the order of the first of each
+  std::map<KekName, size_t> placeOf;
   for (const Keyring::OfKek& one : listed) {
-    byKek[one.key.name].push_back(rotated.keks.size());
+    const auto [place, isNew] = placeOf.emplace(one.key.name, byKek.size());
+    if (isNew) byKek.emplace_back();
+    byKek[place->second].push_back(rotated.keks.size());
     rotated.keks.push_back({one.key.name, one.key.window, {}, absl::OkStatus()});
   }
   if (listed.size() == kMostKeksRotated) rotated.next = listed.back().key.id;
   std::vector<std::optional<Rewrapped>> made(listed.size());
-  for (const auto& [kek, places] : byKek) {
+  for (const std::vector<size_t>& places : byKek) {
+    // Those that are not tried yet are the next page's, so that some that hang never keep it from them.
+    if (places.front() > 0 && timerNow() + kTimeOfAKek > deadline) {
+      rotated.next = listed[places.front() - 1].key.id;
+      rotated.keks.resize(places.front());
+      break;
+    }
     const absl::StatusOr<std::unique_ptr<RootKey>> root =
-        thread_->AskKeyring([&name = kek](Keyring& keyring) { return keyring.OpenKek(name); });
+        thread_->AskKeyring([&](Keyring& keyring) { return keyring.OpenKek(listed[places.front()].key.name); });
+    RETURN_IF_ERROR(rotation.Asks(root.ok() ? root->get() : nullptr));
+    const absl::Cleanup asked = [&rotation] { (void)rotation.Asks(nullptr); };
     std::vector<RootKey::WrappedKey> wrapped;
     for (const size_t place : places) wrapped.push_back({listed[place].key.wrappedKey, listed[place].context});
     std::vector<absl::StatusOr<Rewrapped>> answers;
-    if (root.ok()) answers = RewrapAndUnwrap(**root, wrapped, std::min(deadline, steady_clock::now() + kTimeOfAKek));
+    if (root.ok()) answers = RewrapAndUnwrap(**root, wrapped, steady_clock::now() + kTimeOfAKek);
     for (size_t i = 0; i < places.size(); ++i) {
       RotatedKek& one = rotated.keks[places[i]];
       one.status = root.ok() ? answers[i].status() : root.status();
@@ -106,7 +126,8 @@ absl::StatusOr<KeyService::RotatedKeks> KeyService::RotateKekKeys(std::string_vi
       one.version = (*root)->VersionOf({now, wrapped[i].context});
     }
   }
-  for (size_t i = 0; i < listed.size(); ++i) {
+  RETURN_IF_ERROR(rotation.Asks(nullptr));
+  for (size_t i = 0; i < rotated.keks.size(); ++i) {
     if (!made[i].has_value()) continue;
     const absl::StatusOr<bool> isReplaced =
         thread_->AskKeyring([&](Keyring& keyring) { return keyring.ReplaceKekKey(listed[i].key, *made[i]); });

@@ -25,6 +25,7 @@
 #include "keys/service/erasure.h"
 #include "keys/service/fetch.h"
 #include "keys/service/key_source.h"
+#include "keys/service/rotation_slot.h"
 #include "keys/service/user_changes.h"
 
 namespace kveil::keys {
@@ -194,6 +195,9 @@ class KeyService : public KeySource {
     bool isTurning = false;  // epochs are turning: what is copied of the registry before their end opens what is erased
   };
   absl::StatusOr<RotatedRoot> RotateRootKey();
+  // One rotation is made at a time. This ends the one that is under way, soon and with kUnavailable, and refuses
+  // others: the end of the agent waits for those who have asked. Any thread may call.
+  void EndRotation() { rotation_.End(); }
   static constexpr std::chrono::seconds kRotationTime{12};
   // The same for the keys that a provider's KEKs have wrapped, or one of its KEKs when `name` is not empty: at most
   // kMostKeksRotated of those that come after an id. A KEK that fails holds up no other one. Blocks for up to
@@ -271,6 +275,7 @@ class KeyService : public KeySource {
  private:
   explicit KeyService(std::unique_ptr<ServiceThread> thread);
   std::unique_ptr<ServiceThread> thread_;
+  RotationSlot rotation_;
 };
 
 }  // namespace kveil::keys

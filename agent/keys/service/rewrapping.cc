@@ -16,7 +16,7 @@ std::vector<absl::StatusOr<Rewrapped>> RewrapAndUnwrap(RootKey& root, absl::Span
     made.push_back({*wrapped[i], keys[i].context});
     places.push_back(i);
   }
-  std::vector<absl::StatusOr<crypto::SecretKey>> unwrapped = root.Unwrap(made, deadline);
+  std::vector<absl::StatusOr<crypto::SecretKey>> unwrapped = root.UnwrapRewrapped(made, deadline);
   for (size_t i = 0; i < made.size(); ++i) {
     if (unwrapped[i].ok()) {
       answers[places[i]] = Rewrapped{*std::move(wrapped[places[i]]), *std::move(unwrapped[i])};

@@ -2,6 +2,10 @@
 // fails on the way leaves a registry that opens.
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <future>
+#include <set>
+
 #include "epochs_fixture.h"
 #include "fake_aws.h"
 #include "fake_azure.h"
@@ -324,6 +328,99 @@ TEST_P(RotationTest, AKekIsRotatedWhileAgentsUseIt) {
   EXPECT_EQ(raced->keks.front().version, "");
   EXPECT_EQ(service->RotateKekKeys("w", "", {}).status().code(), Code::kNotFound);
   EXPECT_THAT(key_.complaints(), IsEmpty());
+}
+
+// One that may not unwrap what it has wrapped anew is no trouble of what is in use.
+TEST_P(RotationTest, AFailedCheckOfWhatIsNewSaysNothingOfWhatIsInUse) {
+  auto service = Open(WithVault());
+  key_.Rotate();
+  const auto refused = [&] {
+    const auto calls = service->rootKeyStats().calls;
+    return calls[static_cast<size_t>(RootKey::Operation::kUnwrap)].errors;
+  };
+  ASSERT_EQ(refused(), 0u);
+  key_.vault.SetFault([](const FakeVault::Request& request) -> std::optional<FakeVault::Response> {
+    if (request.body.dump().find("vault:v2:") == std::string::npos) return std::nullopt;
+    return FakeVault::Response{403, R"({"errors": ["permission denied"]})"};
+  });
+  EXPECT_EQ(service->RotateRootKey().status().code(), Code::kPermissionDenied);
+  EXPECT_EQ(refused(), 0u);
+  key_.vault.SetFault(nullptr);
+  EXPECT_TRUE(service->RotateRootKey().ok());
+}
+
+TEST_P(RotationTest, OneIsMadeAtATimeAndTheEndOfTheAgentWaitsForNone) {
+  key_.vault.MakeKey("orders");
+  KeyServiceOptions options = WithVault();
+  options.kekProviders["v"] = options.root;
+  for (const bool isOfRoot : {true, false}) {
+    auto service = Open(options);
+    Eventually([&] {
+      Misses misses;
+      misses.scopes.emplace_back(Scope::kTopic, KeyspaceUnder("main", {"v", "orders"}), "orders");
+      return Ask(*service, std::move(misses)).status.ok();
+    });
+    struct Gate {
+      std::promise<void> asked, goOn;
+      std::shared_future<void> mayGoOn = goOn.get_future().share();
+      std::atomic<bool> isFirst{true};
+    };
+    const auto gate = std::make_shared<Gate>();  // an answer that nobody waits for may outlive the test
+    key_.vault.SetChange([gate](const FakeVault::Request& request, nlohmann::json&) {
+      if (!request.path.starts_with("/v1/transit/rewrap/") || !gate->isFirst.exchange(false)) return;
+      gate->asked.set_value();
+      gate->mayGoOn.wait_for(seconds(60));
+    });
+    auto rotating = std::async(std::launch::async, [&] {
+      return isOfRoot ? service->RotateRootKey().status() : service->RotateKekKeys("v", "", {}).status();
+    });
+    ASSERT_EQ(gate->asked.get_future().wait_for(seconds(60)), std::future_status::ready);
+    EXPECT_THAT(std::string(service->RotateRootKey().status().message()), HasSubstr("a rotation is under way"));
+    EXPECT_THAT(std::string(service->RotateKekKeys("v", "", {}).status().message()), HasSubstr("is under way"));
+    const auto begun = std::chrono::steady_clock::now();
+    service->EndRotation();
+    EXPECT_EQ(rotating.get().code(), Code::kUnavailable);
+    EXPECT_LT(std::chrono::steady_clock::now() - begun, KeyService::kRotationTime / 4) << "it waited for the provider";
+    EXPECT_EQ(service->RotateRootKey().status().message(), "the agent is ending");
+    gate->goOn.set_value();
+    key_.vault.SetChange(nullptr);
+  }
+}
+
+TEST_P(RotationTest, KeksThatThereWasNoTimeForAreTheNextPages) {
+  KeyServiceOptions options = WithVault();
+  options.kekProviders["v"] = options.root;
+  std::atomic<int> rewraps{0};
+  options.timerNow = [&rewraps] { return std::chrono::steady_clock::now() + rewraps.load() * seconds(5); };
+  auto service = Open(options);
+  for (const char* name : {"one", "two", "three", "four"}) {
+    key_.vault.MakeKey(name);
+    EXPECT_TRUE(Eventually([&] {
+      Misses misses;
+      misses.scopes.emplace_back(Scope::kTopic, KeyspaceUnder("main", {"v", name}), name);
+      return Ask(*service, std::move(misses)).status.ok();
+    }));
+    key_.vault.RotateKey(name);
+  }
+  key_.vault.SetChange([&](const FakeVault::Request& request, nlohmann::json&) {
+    if (request.path.starts_with("/v1/transit/rewrap/")) ++rewraps;
+  });
+  std::set<std::string> rotated;
+  std::optional<crypto::KeyId> after = crypto::KeyId{};
+  for (int pages = 1; after.has_value() && pages <= 4; ++pages) {
+    const auto page = service->RotateKekKeys("v", "", *after);
+    ASSERT_TRUE(page.ok()) << page.status();
+    EXPECT_GE(page->keks.size(), 1u);
+    EXPECT_LE(page->keks.size(), 2u) << "there is no time for more";
+    for (const KeyService::RotatedKek& one : page->keks) {
+      EXPECT_EQ(one.version, "version 2");
+      EXPECT_TRUE(rotated.insert(one.kek.key).second);
+    }
+    after = page->next;
+  }
+  key_.vault.SetChange(nullptr);
+  EXPECT_EQ(rotated.size(), 4u);
+  EXPECT_EQ(rewraps, 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, RotationTest, testing::Values(kSqliteEpochs, kPostgresEpochs),
