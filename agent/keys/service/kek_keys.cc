@@ -21,8 +21,8 @@ constexpr std::chrono::seconds kMissingAgain{1};
 // What nobody has asked for so long is forgotten, or sooner where the places are needed.
 constexpr std::chrono::seconds kForgetAfter{60};
 constexpr std::chrono::seconds kForgetSoon{10};
-// What one turn does at most, so that others need not wait for it. Each newcomer costs the registry a read, each key
-// that was made for one a write, and each refusal to unwrap one a read.
+// What one turn does at most, so that others need not wait for it. Each newcomer costs the registry a read, and each
+// key that was made for one a write.
 constexpr size_t kMostAskedOfATurn = 256;
 constexpr size_t kMostNewcomersOfATurn = 16;
 constexpr size_t kMostAnswersOfATurn = 16;
@@ -224,10 +224,8 @@ void KekKeys::Fail(Known& known, absl::Status why) const {
   known.trouble = std::move(why);
 }
 
-// Those of a provider that is out must not take the places of others.
-bool KekKeys::AsksRegistry(const KekProvider::Answer& answer) {
-  const bool isOfNewKey = answer.question.wrapped.empty();
-  return answer.key.ok() ? isOfNewKey : !isOfNewKey && !absl::IsUnavailable(answer.key.status());
+bool KekKeys::IsRefused(const KekProvider::Answer& answer) {
+  return !answer.question.wrapped.empty() && !answer.key.ok() && !absl::IsUnavailable(answer.key.status());
 }
 
 void KekKeys::Take(Registry& registry, absl::Time now) {
@@ -236,26 +234,62 @@ void KekKeys::Take(Registry& registry, absl::Time now) {
   for (const auto& [name, provider] : providers_) {
     for (KekProvider::Answer& answer : provider->Take()) answers_.push_back(std::move(answer));
   }
-  for (size_t asked = 0; !answers_.empty() && asked < kMostAnswersOfATurn;) {
+  std::vector<KekProvider::Answer> refused;
+  for (size_t made = 0; !answers_.empty() && made < kMostAnswersOfATurn;) {
     KekProvider::Answer answer = std::move(answers_.front());
     answers_.pop_front();
-    if (AsksRegistry(answer)) ++asked;
+    if (IsRefused(answer)) {
+      refused.push_back(std::move(answer));
+      if (refused.size() == Registry::kMostKekKeysOfARead) break;
+      continue;
+    }
+    // Those of a provider that is out must not take the places of others.
+    if (answer.key.ok() && answer.question.wrapped.empty()) ++made;
     TakeAnswer(std::move(answer), registry, now);
+  }
+  if (!refused.empty()) TakeRefused(std::move(refused), registry);
+}
+
+// nullptr: it was forgotten. A place that was forgotten may be known anew.
+KekKeys::Known* KekKeys::AskedFor(const KekProvider::Question& question) {
+  const auto found = known_.find(Place{question.kek, question.window});
+  return found == known_.end() || found->second.question != question.number ? nullptr : &found->second;
+}
+
+void KekKeys::TakeRefused(std::vector<KekProvider::Answer> answers, Registry& registry) {
+  std::vector<crypto::KeyId> ids;
+  for (const KekProvider::Answer& answer : answers) {
+    if (const Known* const known = AskedFor(answer.question)) ids.push_back(known->id);
+  }
+  if (ids.empty()) return;
+  const absl::StatusOr<std::vector<Registry::KekKey>> rows = registry.FindKekKeys(ids);
+  absl::flat_hash_map<crypto::KeyId, const ByteBuffer*> wrapped;
+  if (rows.ok()) {
+    for (const Registry::KekKey& row : *rows) wrapped[row.id] = &row.wrappedKey;
+  }
+  for (const KekProvider::Answer& answer : answers) {
+    Known* const known = AskedFor(answer.question);
+    if (known == nullptr) continue;
+    known->question = 0;
+    const auto now = wrapped.find(known->id);
+    if (now == wrapped.end() || *now->second == known->wrapped) {
+      Fail(*known, answer.key.status());
+      continue;
+    }
+    known->wrapped = *now->second;
+    known->notBefore = {};
+    Want(Place{answer.question.kek, answer.question.window}, *known, "");
   }
 }
 
 void KekKeys::TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::Time now) {
   KekProvider::Question& question = answer.question;
   const Place place{question.kek, question.window};
-  const auto found = known_.find(place);
-  // A place that was forgotten may be known anew.
-  if (found == known_.end() || found->second.question != question.number) return;
-  Known& known = found->second;
+  Known* const asked = AskedFor(question);
+  if (asked == nullptr) return;
+  Known& known = *asked;
   known.question = 0;
-  if (!answer.key.ok()) {
-    if (IsWrappedAnew(known, answer.key.status(), registry)) return Want(place, known, "");
-    return Fail(known, answer.key.status());
-  }
+  if (!answer.key.ok()) return Fail(known, answer.key.status());
   RootKey::DataKey& key = *answer.key;
   const crypto::KeyId id = crypto::ComputeKeyId(key.key);
   if (question.wrapped.empty()) {
@@ -275,16 +309,6 @@ void KekKeys::TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::T
   } else if (!question.wrapped.empty()) {
     Fail(known, absl::DataLossError("the key that it unwraps is not the one that was wrapped"));
   }
-}
-
-// Somebody may have rotated the KEK since its row was read, and disabled its old version.
-bool KekKeys::IsWrappedAnew(Known& known, const absl::Status& why, Registry& registry) {
-  if (known.wrapped.empty() || absl::IsUnavailable(why)) return false;
-  absl::StatusOr<std::vector<Registry::KekKey>> rows = registry.FindKekKeys({&known.id, 1});
-  if (!rows.ok() || rows->size() != 1 || rows->front().wrappedKey == known.wrapped) return false;
-  known.wrapped = std::move(rows->front().wrappedKey);
-  known.notBefore = {};
-  return true;
 }
 
 void KekKeys::TakeRow(Known& known, const Place& place, Registry::KekKey row) {

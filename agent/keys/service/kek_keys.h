@@ -131,9 +131,11 @@ class KekKeys {
   void AskForNewcomers(Registry& registry);
   absl::StatusOr<std::shared_ptr<RootKey>> RootOf(const KekName& name, KekProvider& provider);
   void TakeRow(Known& known, const Place& place, Registry::KekKey row);
-  // Whether the registry has another wrapped form by now, which is taken.
-  static bool AsksRegistry(const KekProvider::Answer& answer);
-  static bool IsWrappedAnew(Known& known, const absl::Status& why, Registry& registry);
+  // Somebody may have rotated the KEK since its row was read, and disabled its old version: then it is asked for again,
+  // with what the registry has by now. One read for all that were refused.
+  static bool IsRefused(const KekProvider::Answer& answer);
+  void TakeRefused(std::vector<KekProvider::Answer> answers, Registry& registry);
+  Known* AskedFor(const KekProvider::Question& question);
   void TakeAnswer(KekProvider::Answer answer, Registry& registry, absl::Time now);
   void Fail(Known& known, absl::Status why) const;
   // When the registry is opened anew, another may be in its place: then only what its rows confirm is used.

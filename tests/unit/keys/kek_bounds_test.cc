@@ -153,6 +153,19 @@ TEST_F(KekBoundsTest, AReconnectionKeepsTheKeysThatHaveTheirRows) {
   EXPECT_FALSE(keks_->Find(gone, "app.service").ok());
 }
 
+// Each might have been wrapped anew: the registry is asked once for all of them.
+TEST_F(KekBoundsTest, KeysThatAreRefusedTogetherAreToldInOneTurn) {
+  constexpr int kKeks = 24;
+  for (int i = 0; i < kKeks; ++i) Make(absl::StrCat("k", i));
+  good_->Set(absl::FailedPreconditionError("disabled"));
+  Advance(seconds(31));
+  Turn();
+  EXPECT_TRUE(Eventually([&] { return good_->unwraps == kKeks; })) << good_->unwraps;
+  Turn();
+  EXPECT_GE(keks_->stats().at(0).troubles[2], kKeks - 2u) << "two threads may be about to answer";
+  EXPECT_FALSE(keks_->Problem().ok());
+}
+
 TEST_F(KekBoundsTest, RefusedNamesAreANoteAndNoProblem) {
   for (int i = 1; i <= 10; ++i) {
     FailUntil(absl::StrCat("bad", 20 - i), Refusal(i));
