@@ -129,6 +129,10 @@ class Broker:
             self._process.wait(5)
             self._process = None
 
+    def said_since_its_start(self):
+        """The bytes of its log."""
+        return self.log.read_bytes()[self._log_start:]
+
     def segment_files(self, topic):
         """The log segments of every partition of `topic`, as files."""
         return sorted(self.data.glob(f"{topic}-[0-9]*/*.log"))
@@ -144,7 +148,7 @@ class Broker:
     def _ready(self):
         if self._process.poll() is not None:
             raise RuntimeError(f"the Kafka broker ended with status {self._process.returncode}")
-        said = self.log.read_bytes()[self._log_start:]
+        said = self.said_since_its_start()
         if not any(line in said for line in STARTED):
             return False
         with socket.socket() as probe:

@@ -80,6 +80,7 @@ def agent_started_with_a_wrong_clock(place):
 
 def broker_killed(place):
     place.broker.kill()
+    place.transactions.broker_was_killed()
     time.sleep(random.uniform(0, 1))
     place.broker.start()
 

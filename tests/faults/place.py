@@ -40,8 +40,8 @@ class Place:
         self.agent = stack.enter_context(self._agent())
         self.application = Application(self.broker, self.site.workload("shop"))
         self.users = stack.enter_context(Stream(self.application, "user-clicks"))
-        self.streams = [self.users, stack.enter_context(Stream(self.application, "topic-orders", "compression.type=lz4")),
-                        stack.enter_context(Transactions(self.application, "topic-payments"))]
+        self.transactions = stack.enter_context(Transactions(self.application, "topic-payments"))
+        self.streams = [self.users, stack.enter_context(Stream(self.application, "topic-orders", "compression.type=lz4")), self.transactions]
         self.erased = set()
         self.may_end = False  # Whether the agent may end by itself, and is started again.
         self.ended = 0  # How often it did.

@@ -140,7 +140,8 @@ class Transactions(Stream):
 
     But a broker that starts again may end a transaction without a marker in the partition: while it does not know yet which partitions it
     leads, it takes this one for deleted, and says so (Kafka 4.4.0, TransactionMarkerChannelManager). The next transaction of the same
-    producer then decides for both. So many transactions may have come out the wrong way, and no more."""
+    producer then decides for both. So a transaction may come out the wrong way if the next one came out that way, if the producer was at it,
+    or at one beside it, when the broker was killed, and if the broker has said so since: one for each time."""
 
     SETTINGS_OF_READERS = ["isolation.level=read_committed"]
     WITHOUT_MARKER = "Couldn't find leader endpoint for partitions Set({}-0) while trying to send transaction markers"
@@ -149,6 +150,12 @@ class Transactions(Stream):
         super().__init__(application, topic, f"transactional.id={topic}", "transaction.timeout.ms=900000", "max.block.ms=900000")
         self.aborted = set()
         self._read_aborted = set()
+        self._at = 0  # The first record of the transaction that the producer is at.
+        self._in_flight = set()  # Of those that the broker may end without a marker when it starts again, the first record.
+
+    def broker_was_killed(self):
+        """Call it before the broker is started again."""
+        self._in_flight = {self._at - ROUND, self._at, self._at + ROUND}
 
     def check(self):
         self._read_aborted.update(number for number in self.read[self._checked:] if number in self.aborted)
@@ -160,11 +167,16 @@ class Transactions(Stream):
     def _leave_out_turned(self):
         """Takes what the broker has decided for what was asked of it, where it may."""
         wrong = {*self._lost(), *self._read_aborted}
-        without_marker = self._application.broker.log.read_text(errors="replace").count(self.WITHOUT_MARKER.format(self.topic)) if wrong else 0
-        for first in sorted(number for number in wrong if number % ROUND == 0):
+        if not wrong:
+            return
+        said = self._application.broker.said_since_its_start().decode(errors="replace")
+        without_marker = said.count(self.WITHOUT_MARKER.format(self.topic)) - len(self._in_flight.intersection(self.turned))
+        for first in sorted(self._in_flight & wrong, reverse=True):  # The later one decides for the earlier one.
             transaction = range(first, first + ROUND)
-            if len(self.turned) == without_marker or not wrong.issuperset(transaction):
+            is_turned = wrong.issuperset(transaction) and self._came_out_aborted(first + ROUND) != (first in self.aborted)
+            if without_marker <= 0 or not is_turned:
                 continue
+            without_marker -= 1
             self.turned.append(first)
             self._read_aborted.difference_update(transaction)
             for number in transaction:
@@ -173,12 +185,16 @@ class Transactions(Stream):
                 else:
                     self.acknowledged.pop(number, None)
 
+    def _came_out_aborted(self, first):
+        return (first in self.aborted) != (first in self.turned)
+
     def _produce(self):
         batches = (list(range(first, first + ROUND)) for first in itertools.count(0, ROUND))
         committing = []
         with self._application.producing(self.topic, *self._settings) as producer:
             for count, batch in enumerate(batches, 1):
                 commits = count % 3 != 0
+                self._at = batch[0]
                 if commits:
                     self.rounds.append((time.monotonic(), batch[-1]))
                 else:
