@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -20,9 +21,6 @@ import waiting  # noqa: E402
 
 VERSION = "1.30.0"
 PROGRAMS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"]
-# Debian's container runtime is too old for pods in user namespaces.
-CONTAINERD = "2.0.14"
-RUNC = "1.2.8"
 PACKAGES = ["etcd-server", "libseccomp-dev", "containernetworking-plugins", "busybox-static"]
 BUILD_LIMIT = 7200  # Seconds. Seven minutes on two idle cores.
 START_LIMIT = 300  # Seconds. Some on an idle machine.
@@ -59,12 +57,13 @@ def programs():
 
 
 def runtime():
-    """The folder with containerd, ctr, its shim, and runc, built from their Go modules once."""
-    version = f"-X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"
+    """The folder with containerd, ctr, its shim, and runc, built from their Go modules once. Debian's are too old for pods in user namespaces."""
+    required = dict(re.findall(r"^\s(\S+) v(\S+)$", (HERE / "runtime/go.mod").read_text(encoding="utf-8"), re.MULTILINE))
+    version = f"-X github.com/containerd/containerd/v2/version.Version={required['github.com/containerd/containerd/v2']}"
     return _built("container-runtime", HERE / "runtime", {
         **{program: (f"github.com/containerd/containerd/v2/cmd/{program}", "no_btrfs,no_devmapper,no_zfs", version)
            for program in ("containerd", "ctr", "containerd-shim-runc-v2")},
-        "runc": ("github.com/opencontainers/runc", "seccomp", f"-X main.version={RUNC}")})
+        "runc": ("github.com/opencontainers/runc", "seccomp", f"-X main.version={required['github.com/opencontainers/runc']}")})
 
 
 def _built(name, module, targets):
@@ -81,7 +80,7 @@ def _built(name, module, targets):
             for program, (package, tags, flags) in targets.items():
                 # runc enters namespaces in C, and has its filters from libseccomp.
                 environment = {**os.environ, "CGO_ENABLED": "1" if program == "runc" else "0", "GOTOOLCHAIN": "local",
-                               "GOFLAGS": "-mod=mod -buildvcs=false"}
+                               "GOFLAGS": "-mod=readonly -buildvcs=false"}
                 subprocess.run([installing.go_toolchain(module / "go.mod"), "build", "-trimpath", "-tags", tags, "-ldflags", f"-s -w {flags}",
                                 "-o", unfinished / program, package], cwd=module, env=environment, timeout=BUILD_LIMIT, check=True)
             unfinished.rename(folder)
