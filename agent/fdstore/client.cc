@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -21,6 +20,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// In one look: what a store keeps, its hello and its end, and some that this version does not know.
+constexpr size_t kMostHeard = kMostKept + 64;
 // A store that does not hear that much is as good as away.
 constexpr size_t kMostOwed = 2 * kMostKept;
 
@@ -48,7 +49,7 @@ void Client::Forget(const std::string& name) {
 
 bool Client::KeepDuplicate(const std::string& name, int fd) {
   UniqueFd duplicate = Duplicate(fd);
-  const bool hasRoom = kept_.contains(name) || kept_.size() < most_;
+  const bool hasRoom = kept_.contains(name) || kept_.size() < kMostKept;
   if (duplicate.valid() && hasRoom) {
     kept_[name] = std::move(duplicate);
     refused_.erase(name);
@@ -93,6 +94,7 @@ absl::Status Client::Watch() {
   if (isEnding_) return absl::OkStatus();
   if (!socket_.valid()) Connect();
   Hear();
+  OweWhatThereIsRoomFor();
   SayOwed();
   if (!problem_.ok()) return problem_;
   if (!hasHeardAll_ || !owed_.empty()) return SaysTooLittle();
@@ -101,9 +103,9 @@ absl::Status Client::Watch() {
     Close(sent.status());
     return problem_;
   }
-  if (!refused_.empty()) {
-    return absl::ResourceExhaustedError(StrCat(refused_.size(), " listener(s) could not be kept: at most ", most_,
-                                               " are, and each takes a descriptor"));
+  if (const size_t missing = refused_.size() + kept_.size() - stored_.size(); missing > 0) {
+    return absl::ResourceExhaustedError(
+        StrCat(missing, " listener(s) could not be kept: at most ", most_, " are, and each takes a descriptor"));
   }
   return absl::OkStatus();
 }
@@ -126,40 +128,40 @@ void Client::Connect() {
 }
 
 void Client::Hear() {
-  while (socket_.valid()) {
+  for (size_t heard = 0; socket_.valid() && heard < kMostHeard; ++heard) {
     absl::StatusOr<std::optional<Message>> message = Receive(socket_.get());
     if (!message.ok()) return Close(message.status());
     if (!message->has_value()) return;
-    Message& heard = **message;
-    if (heard.verb == Verb::kHello) HearHello(heard);
-    if (heard.verb == Verb::kKeep) HearOf(std::move(heard.name), std::move(heard.fd));
-    if (heard.verb != Verb::kAll) continue;
+    if (const absl::Status status = Do(std::move(**message)); !status.ok()) return Close(status);
+  }
+}
+
+absl::Status Client::Do(Message message) {
+  if (message.verb == Verb::kHello || !hasHello_) {
+    const absl::StatusOr<Hello> hello = ReadHello(message);
+    if (!hello.ok()) return hello.status();
+    hasHello_ = true;
+    most_ = std::min(hello->most, kMostKept);
+  }
+  if (message.verb == Verb::kKeep) return HearOf(std::move(message.name), std::move(message.fd));
+  if (message.verb == Verb::kAll && !hasHeardAll_) {
     hasHeardAll_ = true;
     problem_ = absl::OkStatus();
     for (const auto& [name, fd] : kept_) owed_.push_back(name);
   }
-}
-
-// A store that was started with a lower limit of open files keeps less than the one before it.
-void Client::HearHello(const Message& message) {
-  const absl::StatusOr<Hello> hello = ReadHello(message);
-  if (!hello.ok()) return Close(hello.status());
-  most_ = std::min(hello->most, kMostKept);
-  while (kept_.size() > most_) {
-    const auto last = std::prev(kept_.end());
-    if (refused_.size() < kMostKept) refused_.insert(last->first);
-    kept_.erase(last);
-  }
+  return absl::OkStatus();
 }
 
 // Before TakeKept it is for the agent, later the agent has its own.
-void Client::HearOf(std::string name, UniqueFd fd) {
+absl::Status Client::HearOf(std::string name, UniqueFd fd) {
+  stored_.insert(name);
   if (!wasTaken_ && fd.valid() && earlier_.size() < kMostKept) {
     earlier_.push_back({std::move(name), std::move(fd)});
   } else if (!kept_.contains(name)) {
     owed_.push_back(std::move(name));
-    if (owed_.size() > kMostOwed) Close(absl::ResourceExhaustedError("it keeps too much"));
+    if (owed_.size() > kMostOwed) return absl::ResourceExhaustedError("it keeps too much");
   }
+  return absl::OkStatus();
 }
 
 // Nothing is owed to a store that has gone: the next one hears of all that is kept. One that has not named all yet may
@@ -170,21 +172,37 @@ void Client::Owe(const std::string& name) {
   if (owed_.size() > kMostOwed) Close(absl::ResourceExhaustedError("it does not listen"));
 }
 
+// Such as when something was forgotten.
+void Client::OweWhatThereIsRoomFor() {
+  if (!hasHeardAll_ || !owed_.empty() || stored_.size() >= std::min(most_, kept_.size())) return;
+  for (const auto& [name, fd] : kept_) {
+    if (!stored_.contains(name)) owed_.push_back(name);
+  }
+}
+
 void Client::SayOwed() {
   for (; hasHeardAll_ && !owed_.empty(); owed_.pop_front()) {
     const std::string& name = owed_.front();
     const auto kept = kept_.find(name);
-    const absl::StatusOr<bool> sent = kept == kept_.end() ? Send(socket_.get(), Verb::kForget, name)
-                                                          : Send(socket_.get(), Verb::kKeep, name, kept->second.get());
+    const bool isKept = kept != kept_.end();
+    if (isKept && stored_.size() >= most_ && !stored_.contains(name)) continue;  // There is no room.
+    const absl::StatusOr<bool> sent =
+        isKept ? Send(socket_.get(), Verb::kKeep, name, kept->second.get()) : Send(socket_.get(), Verb::kForget, name);
     if (!sent.ok()) return Close(sent.status());
     if (!*sent) return;
+    if (isKept) {
+      stored_.insert(name);
+    } else {
+      stored_.erase(name);
+    }
   }
 }
 
 void Client::Close(absl::Status why) {
   socket_.Reset();
-  hasHeardAll_ = false;
+  hasHello_ = hasHeardAll_ = false;
   owed_.clear();
+  stored_.clear();
   problem_ = absl::Status(why.code(), StrCat("the descriptor store at ", path_, ": ", ToStd(why.message())));
 }
 

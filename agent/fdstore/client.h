@@ -23,7 +23,8 @@ class Client : public DescriptorStore {
   // `patience`: how long TakeKept waits for a store that has accepted the connection.
   explicit Client(std::string path, std::chrono::milliseconds patience = std::chrono::seconds(10));
 
-  // False: there are too many, by kMostKept or for the store. Otherwise the store knows of it as soon as it is there.
+  // False: there are too many, by kMostKept, or no more descriptors. Otherwise the store has it as soon as it is there,
+  // and has room.
   bool Keep(const std::string& name, int fd) override;
   void Forget(const std::string& name) override;
   // Call it once, before the others. Without a store, or one that does not answer in time, there is nothing. What an
@@ -41,9 +42,11 @@ class Client : public DescriptorStore {
   bool KeepDuplicate(const std::string& name, int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Connect() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Hear() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void HearHello(const Message& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void HearOf(std::string name, UniqueFd fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // An error: the connection is to end.
+  absl::Status Do(Message message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status HearOf(std::string name, UniqueFd fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Owe(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OweWhatThereIsRoomFor() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SayOwed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status SaysTooLittle() const;
   void Close(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -53,13 +56,15 @@ class Client : public DescriptorStore {
 
   Mutex mutex_;
   UniqueFd socket_ ABSL_GUARDED_BY(mutex_);
-  bool hasHeardAll_ ABSL_GUARDED_BY(mutex_) = false;  // of what the store keeps, on this connection
+  bool hasHello_ ABSL_GUARDED_BY(mutex_) = false;     // on this connection, as the next one
+  bool hasHeardAll_ ABSL_GUARDED_BY(mutex_) = false;  // of what the store keeps
   bool wasTaken_ ABSL_GUARDED_BY(mutex_) = false;     // TakeKept has returned
   bool isEnding_ ABSL_GUARDED_BY(mutex_) = false;
   size_t most_ ABSL_GUARDED_BY(mutex_) = kMostKept;  // that the store said last
   absl::Status problem_ ABSL_GUARDED_BY(mutex_);     // why the last connection was none, until one is
   std::vector<KeptDescriptor> earlier_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, UniqueFd> kept_ ABSL_GUARDED_BY(mutex_);  // what the store is to keep
+  std::set<std::string> stored_ ABSL_GUARDED_BY(mutex_);          // what the store has, as far as it is connected
   std::set<std::string> refused_ ABSL_GUARDED_BY(mutex_);         // what could not be kept; at most kMostKept
   std::deque<std::string> owed_ ABSL_GUARDED_BY(mutex_);          // names of which the store does not know the latest
 };

@@ -9,14 +9,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <optional>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -34,6 +35,9 @@ constexpr std::chrono::seconds kGreetingLimit{5};
 absl::Status Failed(const std::string& what) {
   return absl::UnavailableError(StrCat(what, ": ", std::strerror(errno)));
 }
+
+// Bounds those that say nothing, which are met at once, so that none of them keeps an agent waiting for long.
+constexpr size_t kMostNewcomers = 8;
 
 // What this process has open beside what it keeps, with room to spare.
 constexpr rlim_t kOwnDescriptors = 32;
@@ -78,77 +82,113 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Listen(Options options) {
 }
 
 void Server::Run(int end) {
-  Clock::time_point dropAt = kNever;
   for (;;) {
-    std::array<pollfd, 2> ready = {pollfd{listener_.get(), POLLIN, 0}, pollfd{end, POLLIN, 0}};
-    (void)::poll(ready.data(), ready.size(), MillisecondsUntil(dropAt));
-    if (ready[1].revents != 0) return;
-    if (Clock::now() >= dropAt) {
-      Drop();
-      dropAt = kNever;
+    const int listener = newcomers_.size() < kMostNewcomers ? listener_.get() : -1;
+    std::vector<pollfd> ready = {{end, POLLIN, 0}, {agent_.get(), POLLIN, 0}, {listener, POLLIN, 0}};
+    for (const Newcomer& one : newcomers_) {
+      ready.push_back({one.socket.get(), POLLIN, 0});
+      if (one.isMet) ready.back().events = 0;  // but for POLLHUP: what it says is for later
     }
-    if (ready[0].revents == 0) continue;
-    const UniqueFd agent(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!agent.valid()) continue;  // it has gone already
-    if (const absl::Status met = Meet(agent.get(), end); !met.ok()) {
-      log::Warning("fdstore.denied", {{"uid", PeerUid(agent.get())}, {"pid", PeerPid(agent.get())}, {"reason", met}});
-      continue;
+    (void)::poll(ready.data(), ready.size(), MillisecondsUntil(NextDeadline()));
+    if (ready[0].revents != 0) return;
+    if (ready[1].revents != 0 && HearAgent()) continue;  // Whoever comes later is looked at later.
+    auto state = ready.begin() + 3;
+    for (auto one = newcomers_.begin(); one != newcomers_.end(); ++state) {
+      const absl::Status met = one->isMet ? absl::OkStatus() : Meet(*one);
+      if (!met.ok()) Deny(one->socket.get(), met);
+      const bool hasGone = !met.ok() || (state->revents & (POLLHUP | POLLERR)) != 0;
+      one = hasGone ? newcomers_.erase(one) : std::next(one);
     }
-    if (!Serve(agent.get(), end)) return;
-    dropAt = Clock::now() + options_.keepFor;
-    log::Info("fdstore.agentGone", {{"kept", kept_.size()}});
+    if (ready[2].revents != 0) Accept();
+    if (IsSilent()) {
+      log::Warning("fdstore.silent", {{"pid", PeerPid(agent_.get())}});
+      LoseAgent();
+    }
+    ServeNext();
+    if (Clock::now() >= dropAt_) Drop("no agent has come back: connects are refused from now on");
   }
 }
 
-absl::Status Server::Meet(int agent, int end) const {
-  if (PeerUid(agent) != ::geteuid()) return absl::PermissionDeniedError("it is another user's");
-  std::array<pollfd, 2> ready = {pollfd{agent, POLLIN, 0}, pollfd{end, POLLIN, 0}};
-  (void)::poll(ready.data(), ready.size(), static_cast<int>(options_.patience.count()));
-  const absl::StatusOr<std::optional<Message>> message = Receive(agent);
+void Server::Accept() {
+  UniqueFd made(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!made.valid()) return;  // It has gone already.
+  if (PeerUid(made.get()) != ::geteuid()) return Deny(made.get(), absl::PermissionDeniedError("it is another user's"));
+  newcomers_.push_back({std::move(made), Clock::now() + options_.patience});
+}
+
+absl::Status Server::Meet(Newcomer& newcomer) {
+  const absl::StatusOr<std::optional<Message>> message = Receive(newcomer.socket.get());
   if (!message.ok()) return message.status();
-  if (!message->has_value()) return absl::DeadlineExceededError("it says nothing");
+  if (!message->has_value()) {
+    return Clock::now() < newcomer.until ? absl::OkStatus() : absl::DeadlineExceededError("it says nothing");
+  }
   const absl::StatusOr<Hello> hello = ReadHello(**message);
+  const bool isOfAnotherVersion = absl::IsFailedPrecondition(hello.status());
+  if (isOfAnotherVersion && !agent_.valid()) Drop("the next agent speaks another version: what waited is reset");
   // Also to one of another version, which then knows why it is denied.
-  if (hello.ok() || absl::IsFailedPrecondition(hello.status())) (void)SendHello(agent, {.most = options_.most});
+  if (hello.ok() || isOfAnotherVersion) (void)SendHello(newcomer.socket.get(), {.most = options_.most});
+  newcomer.isMet = hello.ok();
   return hello.status();
 }
 
-bool Server::Serve(int agent, int end) {
-  log::Info("fdstore.agent", {{"kept", kept_.size()}, {"pid", PeerPid(agent)}});
-  bool isThere = Greet(agent);
-  while (isThere) {
-    std::array<pollfd, 2> ready = {pollfd{agent, POLLIN, 0}, pollfd{end, POLLIN, 0}};
-    (void)::poll(ready.data(), ready.size(), static_cast<int>(options_.patience.count()));
-    if (ready[1].revents != 0) return false;
-    if (ready[0].revents == 0) {
-      if (!AnotherWaits()) continue;
-      log::Warning("fdstore.silent", {{"pid", PeerPid(agent)}});
-      return true;
-    }
-    absl::StatusOr<std::optional<Message>> message = Receive(agent);
-    isThere = message.ok();
-    if (isThere && message->has_value()) Do(std::move(**message));
-  }
-  return true;
+void Server::Deny(int newcomer, const absl::Status& why) {
+  // An agent of another version comes each second.
+  const bool isKnown = absl::IsFailedPrecondition(why) && why == denied_;
+  denied_ = why;
+  if (isKnown) return;
+  log::Warning("fdstore.denied", {{"uid", PeerUid(newcomer)}, {"pid", PeerPid(newcomer)}, {"reason", why}});
 }
 
-bool Server::AnotherWaits() const {
-  pollfd next = {listener_.get(), POLLIN, 0};
-  return ::poll(&next, 1, 0) > 0;
+bool Server::IsSilent() const {
+  return agent_.valid() && Clock::now() >= heardAt_ + options_.patience &&
+         std::ranges::any_of(newcomers_, &Newcomer::isMet);
+}
+
+Server::TimePoint Server::NextDeadline() const {
+  TimePoint next = dropAt_;
+  for (const Newcomer& one : newcomers_) next = std::min(next, one.isMet ? heardAt_ + options_.patience : one.until);
+  return next;
+}
+
+void Server::ServeNext() {
+  while (!agent_.valid()) {
+    const auto next = std::ranges::find_if(newcomers_, &Newcomer::isMet);
+    if (next == newcomers_.end()) return;
+    agent_ = std::move(next->socket);
+    newcomers_.erase(next);
+    dropAt_ = kNever;
+    log::Info("fdstore.agent", {{"kept", kept_.size()}, {"pid", PeerPid(agent_.get())}});
+    if (!Greet()) LoseAgent();
+    heardAt_ = Clock::now();
+  }
 }
 
 // Whether it heard all of it.
-bool Server::Greet(int agent) const {
+bool Server::Greet() const {
   const timeval limit = {kGreetingLimit.count(), 0};
-  ::setsockopt(agent, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+  ::setsockopt(agent_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   const Clock::time_point until = Clock::now() + kGreetingLimit;
   for (const auto& [name, fd] : kept_) {
     absl::StatusOr<bool> sent = false;
-    while (sent.ok() && !*sent && Clock::now() < until) sent = Send(agent, Verb::kKeep, name, fd.get());
+    while (sent.ok() && !*sent && Clock::now() < until) sent = Send(agent_.get(), Verb::kKeep, name, fd.get());
     if (!sent.ok() || !*sent) return false;
   }
-  const absl::StatusOr<bool> sent = Send(agent, Verb::kAll);
+  const absl::StatusOr<bool> sent = Send(agent_.get(), Verb::kAll);
   return sent.ok() && *sent;
+}
+
+bool Server::HearAgent() {
+  absl::StatusOr<std::optional<Message>> message = Receive(agent_.get());
+  heardAt_ = Clock::now();
+  if (!message.ok()) LoseAgent();
+  if (message.ok() && message->has_value()) Do(std::move(**message));
+  return message.ok();
+}
+
+void Server::LoseAgent() {
+  agent_.Reset();
+  dropAt_ = Clock::now() + options_.keepFor;
+  log::Info("fdstore.agentGone", {{"kept", kept_.size()}});
 }
 
 void Server::Do(Message message) {
@@ -165,12 +205,12 @@ void Server::Do(Message message) {
   }
 }
 
-void Server::Drop() {
+void Server::Drop(std::string_view why) {
   if (!kept_.empty()) {
-    log::Warning("fdstore.dropped", {{"descriptors", kept_.size()},
-                                     {"reason", "no agent has come back: connects are refused from now on"}});
+    log::Warning("fdstore.dropped", {{"descriptors", kept_.size()}, {"reason", why}});
   }
   kept_.clear();
+  dropAt_ = kNever;
 }
 
 }  // namespace kveil::fdstore

@@ -6,10 +6,13 @@
 #pragma once
 
 #include <chrono>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "fdstore/message.h"
@@ -30,22 +33,42 @@ class Server {
   // Takes the place of whoever had the socket before, and makes its folder.
   static absl::StatusOr<std::unique_ptr<Server>> Listen(Options options);
 
-  // Serves one agent at a time; the next one waits until the last one has gone. Returns when `end` can be read.
+  // Serves one agent at a time; the next one waits until the last one has gone. Where there is none, one of another
+  // version has what is kept closed: it has listeners of its own. Returns when `end` can be read.
   void Run(int end);
 
  private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  // One that has connected, and is not served yet.
+  struct Newcomer {
+    UniqueFd socket;
+    TimePoint until;  // when it has to have said hello
+    bool isMet = false;
+  };
+
   Server(Options options, UniqueFd listener);
-  // An error: it is no agent, or of another version.
-  absl::Status Meet(int agent, int end) const;
-  // False: it is to end.
-  bool Serve(int agent, int end);
-  bool AnotherWaits() const;
-  bool Greet(int agent) const;
+  void Accept();
+  // An error: it has gone, says nothing, is no agent, or of another version.
+  absl::Status Meet(Newcomer& newcomer);
+  void Deny(int newcomer, const absl::Status& why);
+  void ServeNext();
+  bool IsSilent() const;
+  // When there is something to do though nobody says anything.
+  TimePoint NextDeadline() const;
+  bool Greet() const;
+  // False: it has gone.
+  bool HearAgent();
+  void LoseAgent();
   void Do(Message message);
-  void Drop();
+  void Drop(std::string_view why);
 
   const Options options_;
   const UniqueFd listener_;
+  std::list<Newcomer> newcomers_;  // the oldest first
+  UniqueFd agent_;                 // that is served
+  TimePoint heardAt_;              // from the agent
+  TimePoint dropAt_ = TimePoint::max();
+  absl::Status denied_;  // why the last newcomer was
   std::map<std::string, UniqueFd> kept_;
   bool isFullTold_ = false;
 };

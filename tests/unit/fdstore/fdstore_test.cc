@@ -124,10 +124,23 @@ class FdstoreTest : public ::testing::Test {
     EXPECT_EQ(::connect(made.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
     return made;
   }
-  // One that is ready to speak.
+  // One that says hello, if it is not too late for the store.
   UniqueFd ConnectAsAgent() const {
     UniqueFd made = Connect();
-    EXPECT_TRUE(*SendHello(made.get(), {}));
+    (void)SendHello(made.get(), {});
+    return made;
+  }
+  // One that is served.
+  UniqueFd ServedAgent() const {
+    UniqueFd made;
+    const auto hears = [&](Verb verb) {
+      const auto heard = Heard(made.get());
+      return heard.ok() && heard->verb == verb;
+    };
+    EXPECT_TRUE(Eventually([&] {
+      made = ConnectAsAgent();
+      return hears(Verb::kHello) && hears(Verb::kAll);
+    }));
     return made;
   }
   // As an agent starts.
@@ -208,18 +221,19 @@ TEST_F(FdstoreTest, TellsAStoreThatWasAwayEverything) {
 }
 
 TEST_F(FdstoreTest, ClosesWhatNoAgentComesBackFor) {
-  const auto store = StartStore(milliseconds(20), kMostKept, milliseconds(50));
+  const auto store = StartStore(milliseconds(1), kMostKept, milliseconds(20));
   Pipe pipe, other;
-  UniqueFd agent;
-  ASSERT_TRUE(Eventually([&] { return Heard((agent = ConnectAsAgent()).get()).ok(); }));
+  UniqueFd agent = ServedAgent();
   EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "a", pipe.write.get()));
   EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "other", other.write.get()));
   EXPECT_TRUE(*Send(agent.get(), Verb::kForget, "other"));
   pipe.write.Reset();
   other.write.Reset();
   EXPECT_TRUE(Eventually([&] { return other.IsClosed(); }));
-  std::this_thread::sleep_for(milliseconds(120));
-  EXPECT_FALSE(pipe.IsClosed()) << "the agent is there, and nobody waits for it to go";
+  UniqueFd stranger = Connect();
+  EXPECT_FALSE(Heard(stranger.get()).ok());
+  EXPECT_FALSE(pipe.IsClosed()) << "the agent is silent, but no other agent waits for it to go";
+  EXPECT_TRUE(Send(agent.get(), Verb::kKeep, "a later one", other.read.get()).ok());
   agent.Reset();
   EXPECT_TRUE(Eventually([&] { return pipe.IsClosed(); }));
   EXPECT_TRUE(WhatTheNextAgentGets().empty());
@@ -269,11 +283,19 @@ TEST_F(FdstoreTest, ForgetsWhatASlowStoreHasNamed) {
 
 TEST_F(FdstoreTest, ASilentProcessLosesItsPlaceWhenAnAgentComes) {
   const auto store = StartStore(kLimit, kMostKept, milliseconds(200));
-  const UniqueFd saysNothing = Connect(), saysNoMore = ConnectAsAgent();
+  const UniqueFd saysNoMore = ServedAgent();
   const auto agent = StartAgent();
   EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
-  EXPECT_FALSE(Heard(saysNothing.get()).ok());
-  EXPECT_TRUE(Heard(saysNoMore.get()).ok()) << "it was served until then";
+  EXPECT_FALSE(Heard(saysNoMore.get()).ok());
+}
+
+TEST_F(FdstoreTest, SilentProcessesDoNotKeepAnAgentWaiting) {
+  const auto store = StartStore();
+  const UniqueFd one = Connect(), another = Connect(), third = Connect();
+  EXPECT_TRUE(StartAgent()->Watch().ok());
+  for (const UniqueFd* silent : {&one, &another, &third}) {
+    EXPECT_TRUE(Receive(silent->get()).ok()) << "nobody was sent away for it";
+  }
 }
 
 TEST_F(FdstoreTest, BothSidesIgnoreVerbsThatTheyDoNotKnow) {
@@ -297,6 +319,26 @@ TEST_F(FdstoreTest, BothSidesIgnoreVerbsThatTheyDoNotKnow) {
     for (const Verb verb : {Verb::kHello, Verb::kAll}) EXPECT_EQ(Heard(agent.get())->verb, verb);
   }
   EXPECT_EQ(WhatTheNextAgentGets().size(), 1u);
+}
+
+// It has listeners of its own. In those that are kept, nobody would read what waits.
+TEST_F(FdstoreTest, ClosesWhatIsKeptForAnAgentOfAnotherVersion) {
+  const auto store = StartStore();
+  Pipe pipe;
+  const auto comes = [&] {
+    const UniqueFd newer = Connect();
+    EXPECT_TRUE(*Send(newer.get(), Verb::kHello, "2"));
+    EXPECT_TRUE(Heard(newer.get()).ok());
+    EXPECT_FALSE(Heard(newer.get()).ok());
+  };
+  UniqueFd agent = ServedAgent();
+  EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "a", pipe.write.get()));
+  pipe.write.Reset();
+  comes();
+  EXPECT_FALSE(pipe.IsClosed()) << "the agent that has it is there";
+  agent.Reset();
+  comes();
+  EXPECT_TRUE(pipe.IsClosed()) << "before the newer one hears of it";
 }
 
 TEST_F(FdstoreTest, BothSidesNameAnotherVersion) {
@@ -363,17 +405,29 @@ TEST_F(FdstoreTest, BothSidesHaveABound) {
 TEST_F(FdstoreTest, AnAgentKnowsHowMuchTheStoreKeeps) {
   const Pipe pipe;
   auto agent = StartAgent();
+  const auto says = [&](absl::StatusCode code) { return Eventually([&] { return agent->Watch().code() == code; }); };
   for (const char* const name : {"a", "b", "c"}) EXPECT_TRUE(agent->Keep(name, pipe.write.get()));
-  const auto store = StartStore(kLimit, 2);
-  EXPECT_TRUE(Eventually([&] { return agent->Watch().code() == absl::StatusCode::kResourceExhausted; }));
-  EXPECT_FALSE(agent->Keep("d", pipe.write.get()));
-  for (const char* const name : {"c", "d"}) agent->Forget(name);
-  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  auto store = StartStore(kLimit, 2);
+  EXPECT_TRUE(says(absl::StatusCode::kResourceExhausted));
+  EXPECT_TRUE(agent->Keep("d", pipe.write.get()));
+  EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted);
+  agent->Forget("a");
+  EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted);
+  agent->Forget("c");
+  EXPECT_TRUE(says(absl::StatusCode::kOk)) << "d takes the place of a";
+  EXPECT_TRUE(agent->Keep("e", pipe.write.get()));
+  EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted);
+  store.reset();
+  EXPECT_TRUE(says(absl::StatusCode::kUnavailable));
+  store = StartStore();
+  EXPECT_TRUE(says(absl::StatusCode::kOk)) << "this one has room for all";
   agent.reset();
-  EXPECT_EQ(WhatTheNextAgentGets().size(), 2u);
+  std::string names;
+  for (const KeptDescriptor& kept : WhatTheNextAgentGets()) names += kept.name;
+  EXPECT_EQ(names, "bde");
 }
 
-TEST_F(FdstoreTest, AStoreKeepsNoMoreThanItsLimitOfOpenFiles) {
+TEST_F(FdstoreTest, AStoreSaysWhatItsLimitOfOpenFilesIs) {
   rlimit files = {};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
   const rlimit few = {40, files.rlim_max};
@@ -382,6 +436,39 @@ TEST_F(FdstoreTest, AStoreKeepsNoMoreThanItsLimitOfOpenFiles) {
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
   const UniqueFd agent = ConnectAsAgent();
   EXPECT_EQ(ReadHello(*Heard(agent.get()))->most, 8u);
+}
+
+// Whatever the agent says.
+TEST_F(FdstoreTest, AStoreKeepsWhatItHasRoomFor) {
+  const auto store = StartStore(kLimit, 2);
+  const Pipe pipe;
+  const UniqueFd agent = ServedAgent();
+  EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, "without a descriptor"));
+  for (const char* const name : {"a", "b", "c"}) EXPECT_TRUE(*Send(agent.get(), Verb::kKeep, name, pipe.write.get()));
+  const std::string tooLong(1000, 'k');
+  EXPECT_EQ(::send(agent.get(), tooLong.data(), tooLong.size(), MSG_NOSIGNAL), static_cast<ssize_t>(tooLong.size()));
+  EXPECT_FALSE(Heard(agent.get()).ok()) << "it ends the connection";
+  std::string names;
+  for (const KeptDescriptor& kept : WhatTheNextAgentGets()) names += kept.name;
+  EXPECT_EQ(names, "ab");
+}
+
+TEST_F(FdstoreTest, AnAgentWantsAHelloAndHearsOnceWhatIsKept) {
+  const std::string path = folder_ + "/byHand";
+  const StoreByHand byHand(path);
+  const Pipe pipe;
+  Client agent(path, milliseconds(0));
+  EXPECT_TRUE(agent.TakeKept().empty());
+  EXPECT_TRUE(agent.Keep("a", pipe.write.get()));
+  UniqueFd store = byHand.Accept();
+  EXPECT_TRUE(*Send(store.get(), Verb::kAll));
+  EXPECT_TRUE(Eventually([&] { return agent.Watch().code() == absl::StatusCode::kInvalidArgument; }));
+  agent.Watch().IgnoreError();  // connects
+  store = byHand.Accept();
+  EXPECT_TRUE(*SendHello(store.get(), {}));
+  for (int times = 0; times < 2; ++times) EXPECT_TRUE(*Send(store.get(), Verb::kAll));
+  EXPECT_TRUE(agent.Watch().ok());
+  for (const Verb verb : {Verb::kHello, Verb::kKeep, Verb::kHello}) EXPECT_EQ(Heard(store.get())->verb, verb);
 }
 
 TEST_F(FdstoreTest, TheStoreOutlivesNonsense) {
