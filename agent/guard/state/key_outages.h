@@ -38,10 +38,9 @@ class KeyOutages {
   };
 
   // `missing` are keys of the topic that could not be reached.
-  void Began(const Place& place, Needs missing, Clock::time_point now) {
+  void Began(const Place& place, const Needs& missing, Clock::time_point now) {
     const MutexLock lock(mutex_);
-    // Some of them tell as much as all.
-    missing_.Put(KeyOf(place), missing.TakeSome(), now);
+    missing_.Put(KeyOf(place), missing.Some(), now);
     count_.store(missing_.size(), std::memory_order_release);
   }
   // Returns the keys that must be reachable first, or nullopt if there is no outage.

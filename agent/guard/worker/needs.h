@@ -16,10 +16,10 @@ struct Needs {
 
   bool empty() const { return keys.empty(); }
 
-  // Takes some out: no more of each kind than one fetch asks for.
-  Needs TakeSome() {
+  // Some of them, which tell as much as all: no more than one fetch asks for.
+  Needs Some() const {
     Needs some;
-    some.keys = keys.Take(keys::kMostKeysOfAFetch);
+    some.keys = keys.OnePerKek().Take(keys::kMostKeysOfAFetch);
     return some;
   }
 

@@ -19,7 +19,7 @@ namespace kveil::guard {
 
 struct WorkerScratch {
   // `keyTimeout` is how long a batch waits for its keys.
-  explicit WorkerScratch(keys::KeyService& service, std::chrono::milliseconds keyTimeout = std::chrono::seconds(5))
+  explicit WorkerScratch(keys::KeySource& service, std::chrono::milliseconds keyTimeout = std::chrono::seconds(5))
       : keyCache(service, keyTimeout) {}
 
   audit::Tally* audit = nullptr;  // nullptr: there is no audit trail

@@ -27,6 +27,8 @@ struct Misses {
   size_t size() const { return scopes.size() + ids.size(); }
   // Takes the last `count` of them out, or all, and keeps their order.
   Misses Take(size_t count);
+  // Where keys are under KEKs, the first of each; and all that are under none.
+  Misses OnePerKek() const;
 };
 
 // What a fetch found. Made by KeyService, taken by KeyCache::Deliver; nobody else looks inside.

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/container/flat_hash_set.h"
+#include "base/mutex.h"
 #include "guard/apis/share_guard.h"
 #include "produce_fixture.h"
 
@@ -157,6 +159,146 @@ TEST_F(ManyKeysTest, AReaderStopsBeforeABatchOfMoreKeysThanAWorkerCanHave) {
   EXPECT_EQ(Opened(task, sealed).records.size(), 4u);
 }
 
+// In the place of a key service: has a key of every id, but under KEKs that are away.
+class KeksAway : public keys::KeySource {
+ public:
+  explicit KeksAway(const keys::KeyService& service) : service_(service) {}
+
+  void Fetch(keys::Misses misses, std::string_view, absl::AnyInvocable<void(keys::FetchResult)> done) override {
+    keys::FetchResult result;
+    result.generation = revocations().generation();
+    result.unwrapped = options().steadyNow();
+    {
+      const MutexLock lock(mutex_);
+      ++fetches_;
+      for (const keys::KeyRef& ref : misses.ids) {
+        ++read_[*ref.kek];
+        keys::FetchResult::ById& found = result.ids.emplace_back();
+        found.id = ref.id;
+        found.kek = ref.kek;
+        found.state = keys::FetchResult::IdState::kReady;
+        if (erased_.contains(ref.id)) {
+          found.state = keys::FetchResult::IdState::kErased;
+        } else if (away_.contains(*ref.kek)) {
+          result.ids.pop_back();
+          result.status = absl::UnavailableError("its KEK is away");
+        } else {
+          found.key.key = crypto::SecretKey::Random();
+          found.key.kek = keys::KekUse{*ref.kek, result.unwrapped};
+        }
+      }
+    }
+    done(std::move(result));
+  }
+  crypto::KeyIdMask NewMask() const override { return service_.NewMask(); }
+  const keys::KeyServiceOptions& options() const override { return service_.options(); }
+  const keys::Revocations& revocations() const override { return service_.revocations(); }
+
+  void IsAway(const crypto::KeyId& kek, bool isAway) {
+    const MutexLock lock(mutex_);
+    if (isAway) {
+      away_.insert(kek);
+    } else {
+      away_.erase(kek);
+    }
+  }
+  void IsErased(const crypto::KeyId& id) {
+    const MutexLock lock(mutex_);
+    erased_.insert(id);
+  }
+  size_t fetches() {
+    const MutexLock lock(mutex_);
+    return fetches_;
+  }
+  // Rows of keys under the KEK.
+  size_t read(const crypto::KeyId& kek) {
+    const MutexLock lock(mutex_);
+    return read_[kek];
+  }
+
+ private:
+  const keys::KeyService& service_;
+  Mutex mutex_;
+  size_t fetches_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<crypto::KeyId, size_t> read_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<crypto::KeyId> away_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<crypto::KeyId> erased_ ABSL_GUARDED_BY(mutex_);
+};
+
+class KeksAwayTest : public ManyKeysTest {
+ protected:
+  KeksAwayTest() { scratch_ = std::make_unique<WorkerScratch>(source_); }
+  // What is still under way needs the source.
+  ~KeksAwayTest() override {
+    EXPECT_TRUE(Eventually([&] { return begun_ == ended_; }));
+  }
+
+  static crypto::KeyId NewId() { return crypto::ComputeKeyId(crypto::SecretKey::Random()); }
+  Needs UsersUnder(const crypto::KeyId& kek) const {
+    Needs needs;
+    for (size_t i = 0; i < kUsers; ++i) needs.keys.ids.emplace_back(NewId(), kek);
+    return needs;
+  }
+  static Clock::time_point Soon() { return Clock::now() + std::chrono::seconds(20); }
+  void Begin(Needs needs) {
+    ++begun_;
+    loop_->Post([this, needs = std::move(needs)]() mutable { loop_->Spawn(FetchToEnd(std::move(needs))); });
+  }
+  int ended() const { return ended_; }
+
+  static constexpr size_t kUsers = keys::kMostKeysOfAFetch + 50;
+  const crypto::KeyId one_ = NewId(), two_ = NewId();
+  KeksAway source_{*service_};
+
+ private:
+  io::Task<void> FetchToEnd(Needs needs) {
+    auto fetching = FetchNeeds(*loop_, *scratch_, connection_.workload, std::move(needs), Soon());
+    const absl::Status fetched = co_await std::move(fetching);
+    EXPECT_TRUE(fetched.ok()) << fetched;
+    ++ended_;
+  }
+
+  std::atomic<int> begun_{0}, ended_{0};
+};
+
+TEST_F(KeksAwayTest, HoldUpNoBatchUnderOthers) {
+  source_.IsAway(one_, true);
+  Begin(UsersUnder(one_));
+  Begin(UsersUnder(one_));
+  EXPECT_TRUE(Eventually([&] { return source_.fetches() > 1; }));
+  const auto begun = Clock::now();
+  EXPECT_TRUE(Fetch(UsersUnder(two_), Soon()).ok());
+  EXPECT_LT(Clock::now() - begun, std::chrono::seconds(10)) << "the others wait for 20";
+  EXPECT_EQ(ended(), 0);
+  source_.IsAway(one_, false);
+  EXPECT_TRUE(Eventually([&] { return ended() == 2; }));
+  EXPECT_TRUE(EnterRoom(connection_.workload.share)) << "one still holds its room";
+}
+
+TEST_F(KeksAwayTest, HaveFewRowsReadHoweverManyUsersWait) {
+  source_.IsAway(one_, true);
+  Needs needs = UsersUnder(one_);
+  source_.IsErased(needs.keys.ids.front().id);
+  source_.IsErased(needs.keys.ids.back().id);
+  Begin(std::move(needs));
+  EXPECT_TRUE(Eventually([&] { return source_.fetches() >= 6; }));
+  EXPECT_LT(source_.read(one_), 3 * keys::kMostKeysOfAFetch);
+  const size_t fetches = source_.fetches();
+  const size_t before = source_.read(one_);
+  EXPECT_TRUE(Eventually([&] { return source_.fetches() >= fetches + 3; }));
+  EXPECT_LE(source_.read(one_) - before, source_.fetches() - fetches) << "one of each KEK tells as much as all";
+  source_.IsAway(one_, false);
+  EXPECT_TRUE(Eventually([&] { return ended() == 1; }));
+}
+
+TEST_F(KeksAwayTest, StopNoReaderOfUsersWhoAreErased) {
+  source_.IsAway(one_, true);
+  Needs needs = UsersUnder(one_);
+  for (const keys::KeyRef& ref : needs.keys.ids) source_.IsErased(ref.id);
+  EXPECT_TRUE(Fetch(std::move(needs), Soon()).ok());
+  EXPECT_EQ(source_.fetches(), 2u);
+}
+
 class DamagedKeysTest : public InterceptorTest {
  protected:
   DamagedKeysTest() {
@@ -227,6 +369,25 @@ TEST(KeyOutagesTest, AreOfOneTopicOfOneClusterAndEnd) {
   EXPECT_TRUE(outages.Find({"main", "clicks"}, now).has_value());
   outages.Ended({"main", "clicks"});
   EXPECT_FALSE(outages.any());
+}
+
+TEST(KeyOutagesTest, AreTriedWithOneKeyOfEachKek) {
+  KeyOutages outages;
+  const KeyOutages::Clock::time_point now{};
+  const auto newId = [] { return crypto::ComputeKeyId(crypto::SecretKey::Random()); };
+  Needs missing;
+  for (const crypto::KeyId& kek : {newId(), newId()}) {
+    for (int i = 0; i < 10; ++i) missing.keys.ids.emplace_back(newId(), kek);
+    for (int i = 0; i < 10; ++i) {
+      missing.keys.scopes.emplace_back(
+          keys::Scope::kUser, keys::KeyspaceUnder("people", {"p", StrCat(int{kek.bytes[0]}, kek.bytes[1])}), StrCat(i));
+    }
+  }
+  missing.keys.ids.emplace_back(newId());
+  outages.Began({"main", "clicks"}, missing, now);
+  const Needs tried = *outages.Find({"main", "clicks"}, now);
+  EXPECT_EQ(tried.keys.ids.size(), 3u);
+  EXPECT_EQ(tried.keys.scopes.size(), 2u);
 }
 
 TEST(KeyOutagesTest, ThatNobodyAsksAboutAnyMoreAreForgotten) {
