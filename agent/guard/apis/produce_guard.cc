@@ -202,7 +202,7 @@ io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, const Pr
     if (names.size() == LimitLookup::kMostAskedAtOnce) break;
     co_await turn.Pause();
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
-      return PartitionSealer::MayBeLarge(partition.records.value_or(Bytes()), kMostGrowthUnderKek);
+      return PartitionSealer::MayBeLarge(partition.records.value_or(Bytes()), kMostGrowthOfUsers);
     });
     if (!isLarge) continue;
     ProducedTopic known = StateOf(topic, job);

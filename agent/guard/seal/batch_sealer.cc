@@ -24,7 +24,7 @@ constexpr size_t GrowthBy(size_t header) {
   return 1 + crypto::kEnvelopeHeaderName.size() + 1 + header + crypto::kTagSize + 3;
 }
 static_assert(kMostGrowth >= GrowthBy(crypto::kMaxEnvelopeHeaderOfOneKeySize));
-static_assert(kMostGrowthUnderKek >= GrowthBy(crypto::kMaxEnvelopeHeaderByIdSize));
+static_assert(kMostGrowthOfUsers >= GrowthBy(crypto::kMaxEnvelopeHeaderByIdSize));
 // A batch is sent in no more parts than this: one of many more is one that decompresses to much.
 constexpr size_t kMostParts = 128;
 

@@ -14,10 +14,11 @@ namespace kveil::guard {
 // what lengths grow by. Part of the rule by which batches are cut: with another number, a batch that an older agent
 // sent would be cut otherwise when it comes again.
 inline constexpr size_t kMostGrowth = 64;
-// The same where a KEK key was mixed into the key: its id is in the envelope, too.
-inline constexpr size_t kMostGrowthUnderKek = kMostGrowth + 16;
+// The same with users' keys, where the id of a KEK key may be in the envelope, too. Also without a KEK: a topic that
+// gets one may have batches under way.
+inline constexpr size_t kMostGrowthOfUsers = kMostGrowth + 16;
 inline size_t MostGrowthOf(const policy::SealRule& rule) {
-  return rule.scope == policy::SealScope::kUser && rule.kek.has_value() ? kMostGrowthUnderKek : kMostGrowth;
+  return rule.scope == policy::SealScope::kUser ? kMostGrowthOfUsers : kMostGrowth;
 }
 
 // Writes the sealed batch to `out` (appended), as one, or as several where sealing might make it larger than its topic

@@ -158,14 +158,35 @@ TEST_F(UserKekSealTest, AnotherKekKeyOrNoneOpensNothing) {
 
 TEST_F(UserKekSealTest, ABatchGrowsByNoMoreThanIsCountedOn) {
   UseKek("one");
-  EXPECT_EQ(MostGrowthOf(*Topic()->seal), kMostGrowthUnderKek);
+  EXPECT_EQ(MostGrowthOf(*Topic()->seal), kMostGrowthOfUsers);
   std::vector<TestRecord> records(1000, Record("k", R"({"user":"a"})"));
   const ByteBuffer produced = ProducedBatch(std::move(records));
   const ByteBuffer sealed = SealedWhenThere(produced);
   EXPECT_GT(sealed.size(), produced.size() + 1000 * kMostGrowth);
-  EXPECT_LE(sealed.size(), produced.size() + 1000 * kMostGrowthUnderKek);
+  EXPECT_LE(sealed.size(), produced.size() + 1000 * kMostGrowthOfUsers);
+}
+
+TEST_F(UserKekSealTest, ATopicThatGetsAKekHasItsBatchesCutAsBefore) {
+  const ByteBuffer produced = ProducedBatch(std::vector<TestRecord>(1000, Record("k", R"({"user":"a"})")));
   UseNoKek();
-  EXPECT_EQ(MostGrowthOf(*Topic()->seal), kMostGrowth) << "batches are cut as before";
+  const auto partsOf = [&](size_t limit) {
+    SealTask task = TaskToSeal(produced);
+    task.topicLimit = limit;
+    ByteBuffer out;
+    const SealOutcome outcome = Seal(task, out);
+    EXPECT_EQ(outcome.kind, SealOutcome::Kind::kSealed);
+    std::vector<int32_t> records;
+    for (const SealedPart& part : outcome.parts) records.push_back(part.records);
+    return records;
+  };
+  std::vector<std::vector<int32_t>> before, after;
+  for (size_t growth = 40; growth < 90; growth += 5) before.push_back(partsOf(produced.size() + 1000 * growth));
+  EXPECT_GT(before.front().size(), 1u);
+  EXPECT_EQ(before.back().size(), 1u);
+  UseKek("one");
+  SealedFor({"a"});
+  for (size_t growth = 40; growth < 90; growth += 5) after.push_back(partsOf(produced.size() + 1000 * growth));
+  EXPECT_EQ(after, before);
 }
 
 }  // namespace
