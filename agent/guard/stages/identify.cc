@@ -236,6 +236,9 @@ std::optional<Problem> IdentifyFetched::FindKey(const keys::KeyRef& ref, uint32_
     case keys::KeyCache::State::kUnknown:
       break;
   }
+  if (ref.kek.has_value()) {
+    return Problem{RefuseReason::kUnknownKey, "the registry does not know a record's key or the KEK key it is under"};
+  }
   return Problem{RefuseReason::kUnknownKey, "a record is sealed under a key that the registry does not know"};
 }
 

@@ -111,6 +111,7 @@ absl::StatusOr<KekKeys::Found> KekKeys::Find(const crypto::KeyId& id, const std:
     return FindKnown(place->second, known_.at(place->second), workload);
   }
   if (const auto missing = missing_.find(id); missing != missing_.end() && timerNow_() < missing->second) {
+    lost_ = steadyNow_();
     return absl::NotFoundError("the registry lacks what a KEK has wrapped for a key; restore it from a backup");
   }
   if (!wantedIds_.contains(id.bytes)) {
@@ -138,7 +139,8 @@ absl::Status KekKeys::MayAdd(const std::string& workload) {
   if (!isFull && newOnes_.Take(workload, timerNow_())) return absl::OkStatus();
   limited_ = steadyNow_();
   limit_ = absl::UnavailableError(StrCat("workload ", NameOf(workload), " needs keys of more than ", kNewPerSecond,
-                                         " new KEKs per second; those of further ones wait"));
+                                         " new KEKs per second, by topics that it names or records that it reads; "
+                                         "those of further ones wait"));
   return limit_;
 }
 
@@ -472,6 +474,11 @@ void KekKeys::Tell() {
   if (problem_.ok() && full_.has_value() && *full_ > lately) problem_ = TooMany();
   std::string note(ToStd(Say(/*isThere=*/false, saidNote_).message()));
   if (!limit_.ok() && limited_ > lately) StrAppend(&note, note.empty() ? "" : "; ", ToStd(limit_.message()));
+  if (lost_.has_value() && *lost_ > lately) {
+    StrAppend(
+        &note, note.empty() ? "" : "; ",
+        "the registry lacks a KEK key that a record or a key is under; if it ever had it, restore it from a backup");
+  }
   const MutexLock lock(mutex_);
   note_ = std::move(note);
 }

@@ -1,5 +1,5 @@
 // The keys that KEKs have wrapped, unwrapped. By policy, the keys of a topic or a cluster are made under a
-// key-encryption key (KEK) at a provider, besides the epoch key:
+// key-encryption key (KEK) at a provider, besides the epoch key, and those of users are mixed with its KEK key:
 //
 //   KEK (provider) -> KEK key (registry: one for each KEK and window) -> scope key, inside of what the epoch key wraps
 //
@@ -165,6 +165,7 @@ class KekKeys {
   absl::Status limit_;  // why a newcomer was not asked for
   SteadyTime limited_;
   std::optional<SteadyTime> full_;  // when there was no room last
+  std::optional<SteadyTime> lost_;  // when a KEK key was asked for last that the registry lacks
   absl::Status problem_;
   Said saidProblem_, saidNote_;
   mutable Mutex mutex_;

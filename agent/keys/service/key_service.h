@@ -268,8 +268,8 @@ class KeyService : public KeySource {
   };
   // As of half a second ago.
   std::vector<KekStats> kekStats() const;
-  // Which KEKs without keys cannot be used, and which workload names too many; else empty. A workload can bring it
-  // about.
+  // Which KEKs without keys cannot be used, which workload names too many, and that a KEK key is lost or made up; else
+  // empty. A workload can bring it about.
   std::string kekNote() const;
 
  private:

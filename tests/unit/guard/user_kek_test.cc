@@ -152,7 +152,7 @@ TEST_F(UserKekSealTest, AnotherKekKeyOrNoneOpensNothing) {
       EXPECT_EQ(outcome.reason, observe::RefuseReason::kUnknownKey);
       return outcome.problem;
     }();
-    EXPECT_EQ(reason, "a record is sealed under a key that the registry does not know");
+    EXPECT_EQ(reason, "the registry does not know a record's key or the KEK key it is under");
   }
 }
 

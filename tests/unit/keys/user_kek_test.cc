@@ -171,6 +171,7 @@ TEST_F(UserKekTest, AnIdOfAKekKeyThatNobodyMadeIsUnknownAndThatOfAnotherKekIsAno
   const KeyRef madeUp(one.id, crypto::ComputeKeyId(crypto::SecretKey::Random()));
   EXPECT_EQ(AskUntilThere(*service, ById(madeUp)).ids.at(0).state, FetchResult::IdState::kUnknown);
   EXPECT_TRUE(service->health().ok()) << "a record is no damage: " << service->health();
+  NoteSays(*service, "the registry lacks a KEK key that a record or a key is under");
   KeyCache cache(*service);
   EXPECT_TRUE(Eventually([&] { return StateOf(*service, cache, madeUp) == State::kUnknown; }));
   const KeyRef mixed(one.id, two.kek.value().id);
