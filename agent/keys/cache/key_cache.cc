@@ -138,7 +138,10 @@ absl::Status KeyCache::Deliver(FetchResult result) {
       continue;
     }
     const bool isErased = found.state != FetchResult::IdState::kReady || wasRevoked;
-    if (isErased) found.key = ScopeKey();
+    if (isErased) {
+      RemoveUnderKeks(found.id);
+      found.key = ScopeKey();
+    }
     found.key.id = found.id;
     Insert(std::move(found.key), isErased, nullptr, expires);
   }

@@ -27,7 +27,7 @@ class RotationSlot {
     // Says which one is asked from now on, nullptr: none. kUnavailable: the agent is ending.
     absl::Status Asks(RootKey* root) {
       const MutexLock lock(slot_.mutex_);
-      slot_.asked_ = root;
+      slot_.asked_ = slot_.isEnding_ ? nullptr : root;
       return slot_.isEnding_ ? IsEnding() : absl::OkStatus();
     }
 

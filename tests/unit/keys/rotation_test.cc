@@ -11,6 +11,8 @@
 #include "fake_azure.h"
 #include "fake_gcp.h"
 #include "fake_vault.h"
+#include "keys/service/rotation_slot.h"
+#include "slow_root_key.h"
 
 namespace kveil::keys {
 namespace {
@@ -421,6 +423,25 @@ TEST_P(RotationTest, KeksThatThereWasNoTimeForAreTheNextPages) {
   key_.vault.SetChange(nullptr);
   EXPECT_EQ(rotated.size(), 4u);
   EXPECT_EQ(rewraps, 4);
+}
+
+struct CountedStops : SlowRootKey {
+  CountedStops() : SlowRootKey(nullptr, std::make_shared<ProviderState>()) {}
+  void Stop() override { ++stops; }
+  int stops = 0;
+};
+
+// Whoever is refused may let go of it at once.
+TEST(RotationSlotTest, WhatIsEndedKeepsNoRootKey) {
+  RotationSlot slot;
+  RotationSlot::Rotation rotation(slot);
+  CountedStops before, after;
+  EXPECT_TRUE(rotation.Asks(&before).ok());
+  slot.End();
+  EXPECT_EQ(before.stops, 1);
+  EXPECT_TRUE(absl::IsUnavailable(rotation.Asks(&after)));
+  slot.End();
+  EXPECT_EQ(after.stops, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, RotationTest, testing::Values(kSqliteEpochs, kPostgresEpochs),

@@ -120,6 +120,25 @@ TEST_F(UserKekTest, AnErasureDropsTheUserUnderEveryKek) {
   EXPECT_EQ(StateOf(*service, late, RefOf(thrownAway)), State::kErased);
 }
 
+// As a look at the registry may, before the agent has polled the news.
+TEST_F(UserKekTest, AnErasureThatAReaderSeesEndsTheUserUnderEveryKek) {
+  auto service = Open(WithKeks());
+  KeyCache cache(*service);
+  std::vector<KeyRef> refs;
+  for (const char* kek : {"k", "l"}) {
+    const CachedKey* const key = Fetch(*service, cache, UserUnder("38", "a", kek));
+    ASSERT_NE(key, nullptr);
+    refs.emplace_back(key->id, key->kek->id);
+  }
+  FetchResult seen;
+  seen.generation = service->revocations().generation();
+  seen.unwrapped = service->options().steadyNow();
+  seen.ids.push_back({.id = refs[0].id, .state = FetchResult::IdState::kErased, .key = {}, .kek = refs[0].kek});
+  ASSERT_TRUE(cache.Deliver(std::move(seen)).ok());
+  for (const KeyRef& ref : refs) EXPECT_EQ(StateAfter(cache, ref), State::kErased);
+  for (const char* kek : {"k", "l"}) EXPECT_EQ(Find(cache, UserUnder("38", "a", kek)), nullptr);
+}
+
 TEST_F(UserKekTest, AKekThatIsDeniedOpensNothingAfterTheTimeOfTheCache) {
   auto service = Open(WithKeks());
   const Misses name = UserUnder("38", "a", "k");
