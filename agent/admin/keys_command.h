@@ -92,7 +92,7 @@ struct RotateKeksCommand {
   };
   struct Key {
     std::string kek;
-    uint64_t window = 0;                 // of 30 days, since 1970
+    uint64_t window = 0;                 // of 30 days, which each KEK counts from a moment of its own
     std::optional<std::string> version;  // of the KEK that wraps it now; none: its provider does not tell
     std::optional<std::string> error;    // why it was not wrapped anew
     void Fields(auto& field) {

@@ -24,7 +24,7 @@ void PrintAll(const ListKeysCommand::Key& key) {
   std::cout << "key        " << key.id << "\n"
             << "scope      " << key.scope << "\n"
             << "pseudonym  " << key.pseudonym << "  (as in receipts and the audit trail)\n";
-  if (key.window.has_value()) std::cout << "window     " << *key.window << "  (of 30 days, since 1970)\n";
+  if (key.window.has_value()) std::cout << "window     " << *key.window << "  (of 30 days)\n";
   std::cout << "epoch      " << key.epoch << "\n"
             << "made       " << key.made << "\n"
             << "state      " << (key.erased.has_value() ? StrCat("erased ", *key.erased) : "active") << "\n";

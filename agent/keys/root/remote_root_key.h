@@ -49,8 +49,8 @@ class RemoteRootKey : public RootKey {
   const std::string& name() const override { return provider_->name(); }
   absl::StatusOr<DataKey> GenerateDataKey(Bytes context, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> Unwrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
-  // Neither these two wait for the circuit breaker nor does it hear of them, and Check does not either: one right may
-  // be lacking, or one path be throttled, while all that is in use goes on.
+  // Neither these two wait for the circuit breaker nor does it hear of their failures, and Check does not either: one
+  // right may be lacking, or one path be throttled, while all that is in use goes on.
   std::vector<absl::StatusOr<ByteBuffer>> Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) override;
   std::vector<absl::StatusOr<crypto::SecretKey>> UnwrapRewrapped(absl::Span<const WrappedKey> keys,
                                                                  Deadline deadline) override;
