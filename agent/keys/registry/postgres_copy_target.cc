@@ -82,11 +82,11 @@ absl::StatusOr<PostgresCopyTarget::Content> PostgresCopyTarget::Look() {
     if (token.at(0).size() != 1) return content;
     const Bytes bytes = token.at(0).BytesAt(0, 0);
     content.token.assign(bytes.begin(), bytes.end());
-    content.isOfThisVersion = token.at(0).IntegerAt(0, 1) == postgres::kFormat;
+    content.isOfThisVersion = token.at(0).IntegerAt(0, 1) == postgres::kCopiedFormat;
     content.state = State::kUnfinished;
     return content;
   }
-  if (version < 1 || version > postgres::kFormat) return content;
+  if (version < 1 || version > postgres::kCopiedFormat) return content;
   const PostgresStatement readId[] = {PostgresStatement::Text("SELECT registry_id FROM kveil.registry")};
   ASSIGN_OR_RETURN(const std::vector<PostgresResult> id, Call(readId));
   content.state = State::kRegistry;
@@ -103,7 +103,7 @@ absl::Status PostgresCopyTarget::Claim(const Content& content, Bytes token) {
     statements.push_back(PostgresStatement::Text(sql));
   }
   PostgresParameters parameters;
-  parameters.Add(token).Add(int64_t{postgres::kFormat});
+  parameters.Add(token).Add(int64_t{postgres::kCopiedFormat});
   // Behind the lock, before anything is made.
   statements.insert(
       statements.begin() + 2,
@@ -194,8 +194,7 @@ absl::Status PostgresCopyTarget::Finish(const Registry::Identity& identity, int6
   PostgresParameters row, last;
   row.Add(identity.id).Add(identity.wrappedSecret).Add(created);
   last.Add(lastNumber);
-  static_assert(postgres::kFormat > 0);
-  const std::string open = StrCat("UPDATE kveil.format SET version = ", postgres::kFormat);
+  const std::string open = StrCat("UPDATE kveil.format SET version = ", postgres::kCopiedFormat);
   const PostgresStatement statements[] = {
       PostgresStatement::Text(postgres::kBegin),
       PostgresStatement::Prepare(kFinishIdentity,

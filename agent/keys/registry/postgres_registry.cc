@@ -164,9 +164,10 @@ absl::Status PostgresRegistry::TakeFormat(const PostgresResult& format) {
     return absl::FailedPreconditionError(
         StrCat(name(), " is not whole yet: a registry is being copied there; finish that by `kveil registry copy`"));
   }
-  if (version != postgres::kFormat) {
+  if (version != postgres::kFormat && version != postgres::kCopiedFormat) {
     return absl::FailedPreconditionError(StrCat(name(), " has format ", version, "; this version of kveil knows only ",
-                                                postgres::kFormat, ": use the version that made it, or a later one"));
+                                                postgres::kFormat, " and ", postgres::kCopiedFormat,
+                                                ": use the version that made it, or a later one"));
   }
   std::vector<PostgresStatement> prepare;
   for (const postgres::Prepared& statement : postgres::kPrepared) {

@@ -24,6 +24,9 @@ inline constexpr char kApplication[] = "kveil registry";
 // 1: without the agents. 2: without users and history. 3: without sources. 4: without times ahead. 5: without turns.
 // 6: without KEK keys, and the erasures before an epoch.
 inline constexpr int kFormat = 7;
+// As 7, of a registry that was copied from SQLite: wrapped keys may have 32 bytes, which versions that know no format 8
+// take for damage.
+inline constexpr int kCopiedFormat = 8;
 // That of a registry which is being copied here, and is not whole yet (registry_copy.h).
 inline constexpr int kUnfinishedFormat = 0;
 

@@ -135,6 +135,9 @@ TEST_F(RegistryCopyTest, TakesAlongEveryKeyAndEveryErasure) {
   ASSERT_TRUE(copied.ok()) << copied.status();
   EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
   EXPECT_EQ(done.back(), copied->rows);
+  // Versions that take keys of 32 bytes for damage know format 7 at most.
+  EXPECT_EQ(Get("SELECT version FROM kveil.format"), "8");
+  EXPECT_EQ(Get("SELECT min(length(wrapped_key)) FROM kveil.scope_keys"), "32");
   auto service = Open(TargetOptions());
   ASSERT_NE(service, nullptr);
   ExpectSameKeys(*service);
