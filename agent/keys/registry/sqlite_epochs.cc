@@ -78,6 +78,12 @@ absl::StatusOr<int64_t> SqliteTables::EpochInUse() {
 absl::StatusOr<std::optional<Registry::TurnPlace>> SqliteTables::LeadTurn(int64_t epoch, const Registry::AgentId& self,
                                                                           std::chrono::milliseconds lease,
                                                                           absl::Time now) {
+  ASSIGN_OR_RETURN(Statement led, database_->Prepare("SELECT agent = ?2 FROM turns WHERE epoch = ?1"));
+  led.Bind(1, epoch);
+  led.Bind(2, self);
+  ASSIGN_OR_RETURN(const bool hasTurn, led.Step());
+  if (!hasTurn || led.IntegerAt(0) == 0) lookedUpTo_ = 0;  // another may have passed rows meanwhile
+  led.Reset();
   // A time that has yet to come is of a clock that was set back.
   ASSIGN_OR_RETURN(Statement lead,
                    database_->Prepare("UPDATE turns SET agent = ?2, seen = ?3 WHERE epoch = ?1 AND used IS NOT NULL"
@@ -114,6 +120,7 @@ absl::StatusOr<std::vector<Registry::Found>> SqliteTables::ReadRowsAfter(const R
 absl::StatusOr<bool> SqliteTables::MoveTurn(int64_t epoch, const Registry::AgentId& self,
                                             const Registry::TurnPlace& before, const Registry::TurnPlace& after,
                                             absl::Time now) {
+  lookedUpTo_ = 0;
   ASSIGN_OR_RETURN(Statement move, database_->Prepare("UPDATE turns SET place = ?4, seen = ?5 WHERE epoch = ?1"
                                                       " AND agent = ?2 AND place = ?3 AND used IS NOT NULL"
                                                       " AND epoch = (SELECT max(epoch) FROM epochs)"));
@@ -143,7 +150,7 @@ absl::Status SqliteTables::Rewrap(const Registry::Row& row) {
 }
 
 // Without an index: it would be as large as the one by subject, for a question that is asked once in a turn. A row that
-// somebody puts back between two calls, behind what was looked at, is not found.
+// somebody puts back between two calls, behind what was looked at, has the turn begin anew (a trigger).
 absl::StatusOr<std::optional<bool>> SqliteTables::HasRowsBefore(int64_t epoch) {
   constexpr int64_t kRowsOfALook = 100'000;  // some 20 ms
   if (std::exchange(lookedForEpoch_, epoch) != epoch) lookedUpTo_ = 0;
@@ -189,6 +196,7 @@ absl::StatusOr<bool> SqliteTables::GiveUpRow(const Registry::Row& row, absl::Tim
   if (!found->has_value() || (*found)->erased || (*found)->wrappedKey != row.wrappedKey) return false;
   eraseById_.Bind(1, row.id.bytes);
   eraseById_.Bind(2, absl::ToUnixMillis(now));
+  eraseById_.Bind(3, row.wrappedKey);
   RETURN_IF_ERROR(eraseById_.Run());
   return database_->changes() > 0;
 }

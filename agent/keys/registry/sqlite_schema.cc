@@ -74,6 +74,22 @@ constexpr char kTables[] =
 static_assert(kSqliteApplication == 1802921324 && kSqliteFormat == 7 && kEpochOffset == 128 &&
               kFirstMinute * 60 == 1577836800 && static_cast<int>(Scope::kUser) == 3);
 
+// What whoever puts rows back from a backup runs, too. The indexes are not unique, as they hold first bytes alone. A row
+// of an earlier epoch is put back: the turn begins anew, so that it comes to this row.
+constexpr char kTriggers[] =
+    "CREATE TRIGGER IF NOT EXISTS oneOfEach BEFORE INSERT ON scopeKeys BEGIN"
+    "  SELECT RAISE(ABORT, 'this key has a row: update it') FROM scopeKeys"
+    "    WHERE substr(keyId, 1, 4) = substr(NEW.keyId, 1, 4) AND keyId = NEW.keyId;"
+    "  SELECT RAISE(ABORT, 'this subject has an active key') FROM scopeKeys WHERE NEW.epochAndState > 0"
+    "    AND substr(subject, 1, 4) = substr(NEW.subject, 1, 4) AND subject = NEW.subject"
+    "    AND scopeAndWindow = NEW.scopeAndWindow AND epochAndState > 0; END;"
+    "CREATE TRIGGER IF NOT EXISTS addedOfEarlierEpoch AFTER INSERT ON scopeKeys"
+    "  WHEN NEW.epochAndState BETWEEN 1 AND (SELECT 127 + max(epoch) FROM epochs) BEGIN"
+    "  UPDATE turns SET place = x'' WHERE ended IS NULL AND place <> x''; END;"
+    "CREATE TRIGGER IF NOT EXISTS madeOfEarlierEpoch AFTER UPDATE ON scopeKeys"
+    "  WHEN NEW.epochAndState BETWEEN 1 AND (SELECT 127 + max(epoch) FROM epochs) BEGIN"
+    "  UPDATE turns SET place = x'' WHERE ended IS NULL AND place <> x''; END;";
+
 // Of format 6 and earlier.
 constexpr char kSetAside[] =
     "DROP INDEX IF EXISTS activeEpochs; DROP INDEX IF EXISTS activeScopeKeys; DROP INDEX IF EXISTS erasedScopeKeys;"
@@ -100,7 +116,8 @@ absl::Status MakeTables(Database& database) {
   ASSIGN_OR_RETURN(const int64_t hasErasures,
                    database.QueryInteger("SELECT count(*) FROM pragma_table_info('turns') WHERE name = 'erasures'"));
   if (hasErasures == 0) RETURN_IF_ERROR(database.Execute("ALTER TABLE turns ADD COLUMN erasures INTEGER"));
-  return isEarlier != 0 ? database.Execute(kMoveRows) : absl::OkStatus();
+  if (isEarlier != 0) RETURN_IF_ERROR(database.Execute(kMoveRows));
+  return database.Execute(kTriggers);
 }
 
 int64_t StoredScope(Scope scope, int64_t window) {

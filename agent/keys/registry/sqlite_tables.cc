@@ -173,7 +173,7 @@ absl::Status SqliteTables::Prepare() {
       " WHERE substr(subject, 1, 4) = substr(?1, 1, 4) AND subject = ?1 AND epochAndState > 0";
   constexpr char kEraseById[] =
       "UPDATE scopeKeys SET bytes = CAST(printf('%0*d', length(bytes), ?2) AS BLOB), epochAndState = -epochAndState"
-      " WHERE substr(keyId, 1, 4) = substr(?1, 1, 4) AND keyId = ?1 AND epochAndState > 0";
+      " WHERE substr(keyId, 1, 4) = substr(?1, 1, 4) AND keyId = ?1 AND epochAndState > 0 AND bytes = ?3";
   constexpr char kFindErasure[] =
       "SELECT number, erased, keyCount, EXISTS (SELECT 1 FROM scopeKeys WHERE substr(subject, 1, 4) = substr(?1, 1, 4)"
       " AND subject = ?1 AND epochAndState > 0) FROM erasures WHERE subject = ?1";

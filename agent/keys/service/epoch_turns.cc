@@ -194,7 +194,7 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::Rewrap(const Registry::Epoch& new
   if (isAgain) passNotBefore_ = now + kPassShare * passTook_;
   leads_ = 0;  // if the answer is lost, the place is read again
   ASSIGN_OR_RETURN(const bool isMoved, registry_.MoveTurn(newest.number, self, place_, after, rewrapped));
-  if (!isMoved) return Result();
+  if (!isMoved) return Result{true, false};  // another leads, or a row was put back: led anew
   leads_ = newest.number;
   place_ = std::move(after);
   return Result{!isAgain, false};
@@ -217,7 +217,7 @@ absl::StatusOr<EpochTurns::Result> EpochTurns::End(const Registry::Epoch& newest
                    registry_.MoveTurn(newest.number, self, Registry::TurnPlace(Registry::kTurnDone), {}, {}));
   isCircling_ = isMoved && !hasRewrapped_;
   if (isCircling_) passNotBefore_ = options_.timerNow() + kPassShare * passTook_;
-  return Result{isMoved && !isCircling_, false};
+  return Result{!isCircling_, false};
 }
 
 absl::Status EpochTurns::Lead(int64_t epoch, const Registry::AgentId& self) {

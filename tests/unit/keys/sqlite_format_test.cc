@@ -54,13 +54,16 @@ class SqliteFormatTest : public KeyTest {
     EXPECT_TRUE((*registry)->Initialise(identity, {1, ByteBuffer(60, 7)}, kNow).ok());
     return *std::move(registry);
   }
-  void Execute(const std::string& sql) {
+  // SQLite's error, empty when there is none.
+  std::string Try(const std::string& sql) {
     sqlite3* database = nullptr;
-    ASSERT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
-    ASSERT_EQ(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
-        << sql << sqlite3_errmsg(database);
+    EXPECT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
+    const bool isDone = sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK;
+    std::string error = isDone ? "" : sqlite3_errmsg(database);
     sqlite3_close(database);
+    return error;
   }
+  void Execute(const std::string& sql) { ASSERT_EQ(Try(sql), "") << sql; }
   std::string Get(const std::string& sql) {
     sqlite3* database = nullptr;
     EXPECT_EQ(sqlite3_open(registryFile().c_str(), &database), SQLITE_OK);
@@ -256,6 +259,22 @@ TEST_F(SqliteFormatTest, RowsInTheSamePlaceOfTheIndexesAreNotTakenForOneAnother)
   EXPECT_EQ(part->keys.size(), rows.size());
 }
 
+// The row that is there already would be found first, and a key that is given up would take the other one along.
+TEST_F(SqliteFormatTest, NoKeyHasASecondRow) {
+  const std::vector<Registry::NewRow> rows = NewUsers(2);
+  auto registry = Connect();
+  Insert(*registry, rows);
+  const std::string again =
+      "INSERT INTO scopeKeys (keyId, subject, scopeAndWindow, minute, epochAndState, bytes)"
+      " SELECT ";
+  const std::string rest = ", scopeAndWindow, minute, epochAndState, zeroblob(32) FROM scopeKeys WHERE number = 1";
+  EXPECT_THAT(Try(again + "keyId, randomblob(32)" + rest), HasSubstr("this key has a row"));
+  EXPECT_THAT(Try(again + "randomblob(16), subject" + rest), HasSubstr("this subject has an active key"));
+  Erase(*registry, rows[0].row.name.subject);
+  EXPECT_THAT(Try(again + "keyId, randomblob(32)" + rest), HasSubstr("this key has a row"));
+  EXPECT_EQ(Get("SELECT count(*) FROM scopeKeys"), "2");
+}
+
 // What SQLite moves to make room, it leaves behind where it was. Users come, are erased and are wrapped anew among one
 // another, in both sizes.
 TEST_F(SqliteFormatTest, EveryWrappedKeyIsInOnePlaceThroughErasuresAndATurn) {
@@ -341,6 +360,33 @@ TEST_F(SqliteFormatTest, ALargeFileIsLookedThroughInStepsBeforeATurnEnds) {
   EXPECT_EQ(registry->ReadEpochs()->size(), 2u);
   EXPECT_FALSE(*registry->EndTurn(2, {9}, kNow)) << "so is the last one";
   Execute("UPDATE scopeKeys SET epochAndState = 130 WHERE number = 100001");
+  const std::string done(Registry::kTurnDone);
+  ASSERT_TRUE(*registry->MoveTurn(2, {9}, {}, done, {}));
+  EXPECT_TRUE(absl::IsAborted(registry->EndTurn(2, {9}, kNow).status()));
+  // Somebody puts a row back, behind what was looked at.
+  Execute("UPDATE scopeKeys SET epochAndState = 129 WHERE number = 5");
+  EXPECT_FALSE(*registry->EndTurn(2, {9}, kNow));
+  EXPECT_EQ(*registry->LeadTurn(2, {9}, std::chrono::hours(1)), "");
+  Execute("UPDATE scopeKeys SET epochAndState = 130 WHERE number = 5");
+  ASSERT_TRUE(*registry->MoveTurn(2, {9}, {}, done, {}));
+  EXPECT_TRUE(absl::IsAborted(registry->EndTurn(2, {9}, kNow).status()));
+  Execute(
+      "INSERT INTO scopeKeys (keyId, subject, scopeAndWindow, minute, epochAndState, bytes)"
+      " VALUES (x'00', x'00', 0, 0, 129, x'00')");
+  EXPECT_FALSE(*registry->EndTurn(2, {9}, kNow));
+  EXPECT_EQ(*registry->LeadTurn(2, {9}, std::chrono::hours(1)), "");
+  Execute("UPDATE scopeKeys SET epochAndState = 130 WHERE keyId = x'00'");
+  ASSERT_TRUE(*registry->MoveTurn(2, {9}, {}, done, {}));
+  // Another agent leads meanwhile: what it could not rewrap may be behind what this one has looked at.
+  EXPECT_TRUE(absl::IsAborted(registry->EndTurn(2, {9}, kNow).status()));
+  Execute(
+      "UPDATE scopeKeys SET epochAndState = 129 WHERE number = 5;"
+      "UPDATE turns SET agent = x'08', seen = 0, place = CAST('" +
+      done + "' AS BLOB) WHERE epoch = 2");
+  EXPECT_EQ(*registry->LeadTurn(2, {9}, std::chrono::hours(1)), done);
+  EXPECT_FALSE(*registry->EndTurn(2, {9}, kNow));
+  EXPECT_EQ(registry->ReadEpochs()->size(), 2u);
+  Execute("UPDATE scopeKeys SET epochAndState = 130 WHERE number = 5");
   EXPECT_TRUE(absl::IsAborted(registry->EndTurn(2, {9}, kNow).status()));
   EXPECT_TRUE(*registry->EndTurn(2, {9}, kNow));
   EXPECT_EQ(registry->ReadEpochs()->size(), 1u);
