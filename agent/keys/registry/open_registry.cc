@@ -10,7 +10,7 @@ absl::StatusOr<std::unique_ptr<Registry>> OpenRegistry(const RegistryOptions& op
                                                        std::chrono::steady_clock::time_point deadline) {
   if (options.open) return options.open(mustExist, deadline);
   if (options.postgres.has_value()) return PostgresRegistry::Open(*options.postgres, mustExist, deadline);
-  return SqliteRegistry::Open({options.sqlite, options.freeBytes}, mustExist, deadline);
+  return SqliteRegistry::Open({options.sqlite, options.freeBytes, options.mayWait}, mustExist, deadline);
 }
 
 }  // namespace kveil::keys

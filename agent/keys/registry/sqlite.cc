@@ -113,6 +113,14 @@ absl::StatusOr<int64_t> Database::QueryInteger(const char* sql) {
   return *row ? statement->IntegerAt(0) : 0;
 }
 
+void Database::SetMayGoOn(std::function<bool()> mayGoOn) {
+  constexpr int kStepsBetween = 1000;  // some 50 us, and at most a page read from disk for each
+  mayGoOn_ = std::move(mayGoOn);
+  sqlite3_progress_handler(handle_, mayGoOn_ ? kStepsBetween : 0, &Database::AskToEnd, this);
+}
+
+int Database::AskToEnd(void* self) { return static_cast<const Database*>(self)->mayGoOn_() ? 0 : 1; }
+
 int64_t Database::changes() const { return sqlite3_changes64(handle_); }
 
 int64_t Database::lastInsertedRow() const { return sqlite3_last_insert_rowid(handle_); }
@@ -124,6 +132,8 @@ absl::Status Database::ErrorOf(int code) const {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return absl::AbortedError(StrCat(file, " is locked by another process"));
+    case SQLITE_INTERRUPT:
+      return absl::CancelledError(StrCat(file, ": told to end"));
     case SQLITE_FULL:
       return absl::ResourceExhaustedError(StrCat(file, " cannot grow: the disk is full"));
     case SQLITE_CORRUPT:

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -77,6 +78,7 @@ class Transaction {
 //   kAborted            another process holds the lock
 //   kResourceExhausted  the disk is full
 //   kDataLoss           the file is corrupt or no database
+//   kCancelled          told not to go on
 //   kUnavailable        anything else (I/O errors, no permission)
 // and begin with the name of the file.
 class Database {
@@ -94,6 +96,10 @@ class Database {
   // The integer in the first column of the only row of `sql`.
   absl::StatusOr<int64_t> QueryInteger(const char* sql);
 
+  // Asked again and again within calls, from now on: whether to go on. If not, the call returns kCancelled. Empty: not
+  // asked any more.
+  void SetMayGoOn(std::function<bool()> mayGoOn);
+
   // Rows that the last statement changed, and the number of the row it inserted.
   int64_t changes() const;
   int64_t lastInsertedRow() const;
@@ -104,10 +110,12 @@ class Database {
  private:
   Database(std::string path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}
   static int WaitForLock(void* self, int attempt);
+  static int AskToEnd(void* self);
 
   const std::string path_;
   sqlite3* const handle_;
   std::chrono::steady_clock::time_point lockDeadline_;
+  std::function<bool()> mayGoOn_;
 };
 
 }  // namespace kveil::keys

@@ -44,9 +44,10 @@ void SqliteRegistry::SetDeadline(Deadline deadline) {
 }
 
 absl::Status SqliteRegistry::OpenFile(bool mustExist) {
-  absl::StatusOr<std::unique_ptr<SqliteTables>> tables = mustExist
-                                                             ? SqliteTables::OpenExisting(options_.path, deadline_)
-                                                             : SqliteTables::OpenOrCreate(options_.path, deadline_);
+  const SqliteTables::MayWait mayWait = openings_ == 0 ? options_.mayWait : nullptr;  // later, nobody waits
+  absl::StatusOr<std::unique_ptr<SqliteTables>> tables =
+      mustExist ? SqliteTables::OpenExisting(options_.path, deadline_, mayWait)
+                : SqliteTables::OpenOrCreate(options_.path, deadline_, mayWait);
   if (!tables.ok()) return Fail(tables.status());
   tables_ = *std::move(tables);
   broken_ = false;
@@ -85,7 +86,7 @@ absl::Status SqliteRegistry::Fail(const absl::Status& status) {
   // A lock and a full disk pass by themselves. Anything else may be cured by a new connection.
   // Only marked here: a transaction may still stand on this one.
   if (!absl::IsAborted(status) && !absl::IsResourceExhausted(status)) broken_ = true;
-  if (absl::IsFailedPrecondition(status) || absl::IsNotFound(status)) return status;
+  if (absl::IsFailedPrecondition(status) || absl::IsNotFound(status) || absl::IsCancelled(status)) return status;
   return absl::UnavailableError(status.message());
 }
 

@@ -18,7 +18,8 @@ class SqliteRegistry : public Registry {
  public:
   struct Options {
     std::string path;
-    std::function<uint64_t()> freeBytes;  // see RegistryOptions
+    std::function<uint64_t()> freeBytes;  // see RegistryOptions, as below
+    std::function<bool(const absl::Status& reason)> mayWait;
   };
   static absl::StatusOr<std::unique_ptr<Registry>> Open(Options options, bool mustExist, Deadline deadline);
   ~SqliteRegistry() override;

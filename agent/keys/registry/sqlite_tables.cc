@@ -63,14 +63,14 @@ absl::Status CloseToOthers(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenOrCreate(
-    const std::string& path, std::chrono::steady_clock::time_point lockDeadline) {
+    const std::string& path, std::chrono::steady_clock::time_point lockDeadline, const MayWait& mayWait) {
   if (access(path.c_str(), F_OK) != 0) RETURN_IF_ERROR(RefuseIfMoved(path));
   if (absl::Status status = MakeFile(path); !status.ok()) return status;
-  return Open(path, lockDeadline);
+  return Open(path, lockDeadline, mayWait);
 }
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenExisting(
-    const std::string& path, std::chrono::steady_clock::time_point lockDeadline) {
+    const std::string& path, std::chrono::steady_clock::time_point lockDeadline, const MayWait& mayWait) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
     const std::string message = StrCat("registry ", path, " is missing: ", strerror(errno));
@@ -78,16 +78,18 @@ absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenExisting(
     if (isGone) RETURN_IF_ERROR(RefuseIfMoved(path));
     return isGone ? absl::NotFoundError(message) : absl::UnavailableError(message);
   }
-  return Open(path, lockDeadline);
+  return Open(path, lockDeadline, mayWait);
 }
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::Open(const std::string& path,
-                                                                 std::chrono::steady_clock::time_point lockDeadline) {
+                                                                 std::chrono::steady_clock::time_point lockDeadline,
+                                                                 const MayWait& mayWait) {
   if (absl::Status status = CloseToOthers(path); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Database>> database = Database::Open(path);
   if (!database.ok()) return database.status();
   std::unique_ptr<SqliteTables> registry(new SqliteTables(path, *std::move(database)));
   registry->SetLockDeadline(lockDeadline);
+  registry->mayWait_ = mayWait;
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
     return absl::UnavailableError(StrCat("registry ", path, " cannot be used: ", strerror(errno)));
@@ -104,6 +106,7 @@ absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::Open(const std::stri
     }
     if (!status.ok()) return status;
   }
+  registry->mayWait_ = nullptr;
   return registry;
 }
 
@@ -140,7 +143,10 @@ absl::Status SqliteTables::Configure() {
   }
   mode->Reset();
   ASSIGN_OR_RETURN(const int64_t format, database_->QueryInteger("PRAGMA user_version"));
-  return format == kSqliteFormat ? absl::OkStatus() : Migrate();
+  if (format == kSqliteFormat) return absl::OkStatus();
+  const absl::Status migrated = Migrate();
+  if (format > 0) (void)TruncateLog();  // it has grown to the size of the file, also if nothing came of it
+  return migrated;
 }
 
 // Another process may have been quicker, also one of a later version.
@@ -149,12 +155,34 @@ absl::Status SqliteTables::Migrate() {
   ASSIGN_OR_RETURN(const int64_t format, database_->QueryInteger("PRAGMA user_version"));
   if (format == kSqliteFormat) return absl::OkStatus();
   if (format > kSqliteFormat) return LaterFormat(path_, format);
-  // With millions of users, this takes a while.
-  if (format > 0) log::Info("keys.registry.migrating", {{"registry", path_}, {"from", format}, {"to", kSqliteFormat}});
-  RETURN_IF_ERROR(MakeTables(*database_));
+  if (format > 0) {
+    RETURN_IF_ERROR(MakeTablesFrom(format));
+  } else {
+    RETURN_IF_ERROR(MakeTables(*database_));
+  }
   RETURN_IF_ERROR(transaction.Commit());
   if (format > 0) log::Info("keys.registry.migrated", {{"registry", path_}, {"from", format}, {"to", kSqliteFormat}});
   return absl::OkStatus();
+}
+
+// With millions of users, this takes a while.
+absl::Status SqliteTables::MakeTablesFrom(int64_t format) {
+  static constexpr std::chrono::milliseconds kBetweenAsking{50};
+  log::Info("keys.registry.migrating", {{"registry", path_}, {"from", format}, {"to", kSqliteFormat}});
+  const absl::Status reason =
+      absl::UnavailableError(StrCat("registry ", path_, " is brought from format ", format, " to ", kSqliteFormat));
+  std::chrono::steady_clock::time_point next{};
+  if (mayWait_) {
+    database_->SetMayGoOn([this, &reason, &next] {
+      const auto now = std::chrono::steady_clock::now();
+      if (now < next) return true;
+      next = now + kBetweenAsking;
+      return mayWait_(reason);
+    });
+  }
+  absl::Status made = MakeTables(*database_);
+  database_->SetMayGoOn(nullptr);
+  return made;
 }
 
 absl::Status SqliteTables::Prepare() {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,13 +24,18 @@ namespace kveil::keys {
 // begin with the file's name.
 class SqliteTables {
  public:
+  // See RegistryOptions.
+  using MayWait = std::function<bool(const absl::Status& reason)>;
+
   // Makes the file, 0600, if there is none. kFailedPrecondition when the file is not a kveil registry, or has a later
   // format.
   static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenOrCreate(const std::string& path,
-                                                                    std::chrono::steady_clock::time_point lockDeadline);
+                                                                    std::chrono::steady_clock::time_point lockDeadline,
+                                                                    const MayWait& mayWait = nullptr);
   // kNotFound when there is none.
   static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenExisting(const std::string& path,
-                                                                    std::chrono::steady_clock::time_point lockDeadline);
+                                                                    std::chrono::steady_clock::time_point lockDeadline,
+                                                                    const MayWait& mayWait = nullptr);
 
   void SetLockDeadline(std::chrono::steady_clock::time_point deadline) { database_->SetLockDeadline(deadline); }
   // Whether the path still names the file that is open. After a restore from a backup, or rm, it does not, and what is
@@ -143,9 +149,11 @@ class SqliteTables {
   SqliteTables(std::string path, std::unique_ptr<Database> database)
       : path_(std::move(path)), database_(std::move(database)) {}
   static absl::StatusOr<std::unique_ptr<SqliteTables>> Open(const std::string& path,
-                                                            std::chrono::steady_clock::time_point lockDeadline);
+                                                            std::chrono::steady_clock::time_point lockDeadline,
+                                                            const MayWait& mayWait);
   absl::Status Configure();
   absl::Status Migrate();
+  absl::Status MakeTablesFrom(int64_t format);
   absl::Status CheckFormat();
   absl::Status CheckNote();
   absl::Status Prepare();
@@ -157,6 +165,7 @@ class SqliteTables {
 
   const std::string path_;
   std::unique_ptr<Database> database_;
+  MayWait mayWait_;  // while it is opened
   uint64_t device_ = 0;
   uint64_t inode_ = 0;
   Statement findActive_, findById_, insert_, addKeyspace_;

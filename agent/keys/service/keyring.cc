@@ -70,8 +70,10 @@ absl::StatusOr<std::unique_ptr<Keyring>> Keyring::Open(const KeyServiceOptions& 
   // A root key without its registry: going on with an empty one would forget every erasure and stop every reader. Asked
   // for before the registry is opened, as another process that starts makes the registry first.
   const std::optional<std::string> keyOfRegistry = RootKeyOfSomeRegistry(options.root);
+  RegistryOptions registryOptions = options.registry;
+  registryOptions.mayWait = options.mayWait;
   absl::StatusOr<std::unique_ptr<Registry>> registry =
-      OpenRegistry(options.registry, /*mustExist=*/keyOfRegistry.has_value(), deadline);
+      OpenRegistry(registryOptions, /*mustExist=*/keyOfRegistry.has_value(), deadline);
   if (absl::IsNotFound(registry.status())) {
     return absl::FailedPreconditionError(
         StrCat(std::string(registry.status().message()), ", but its ", *keyOfRegistry,

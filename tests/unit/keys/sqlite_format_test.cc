@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -199,6 +200,30 @@ TEST_F(SqliteFormatTest, AMigrationThatEndsHalfwayHasChangedNothing) {
   for (const Registry::NewRow& row : rows) ExpectSame(*Find(*registry, row.row.name), row.row);
   // Rows are in another order than that of the place.
   EXPECT_EQ(*registry->LeadTurn(2, {9}, std::chrono::hours(1)), "");
+}
+
+// Whoever started it hears that it lives, and may end it.
+TEST_F(SqliteFormatTest, AMigrationAsksWhetherToGoOn) {
+  Insert(*Connect(), NewUsers(200, 60));
+  Execute(kToFormat6);
+  int asked = 0;
+  RegistryOptions options{.sqlite = registryFile()};
+  options.mayWait = [&](const absl::Status& reason) {
+    EXPECT_THAT(std::string(reason.message()), HasSubstr("is brought from format 6 to 7"));
+    return ++asked > 1;
+  };
+  EXPECT_TRUE(absl::IsCancelled(OpenRegistry(options, /*mustExist=*/true, Soon()).status()));
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(std::filesystem::file_size(registryFile() + "-wal"), 0u);
+  EXPECT_EQ(Get("PRAGMA user_version"), "6");
+  EXPECT_EQ(Get("SELECT count(*) FROM scopeKeys JOIN wrappedKeys ON number = wrappedKey"), "200");
+  {
+    const auto registry = OpenRegistry(options, /*mustExist=*/true, Soon());
+    EXPECT_TRUE(registry.ok()) << registry.status();
+    EXPECT_EQ(std::filesystem::file_size(registryFile() + "-wal"), 0u);
+  }
+  EXPECT_GT(asked, 1);
+  EXPECT_EQ(Get("PRAGMA user_version"), "7");
 }
 
 // Of a key that is missing, nobody is told that it was erased.
