@@ -26,8 +26,8 @@ absl::StatusOr<ByteBuffer> UnwrapBytes(const SecretKey& wrappingKey, Bytes wrapp
 // The context names the key by its id, so that no two keys have the same one, and says what the key is for. The
 // wrapping key is used for nothing else.
 //
-// The id is to the key what the synthetic IV is in SIV (RFC 5297, 1.3.1: key wrapping): made of the key by a
-// pseudorandom function, it makes each stream of bytes one of its own, and whoever unwraps compares it.
+// The id, made of the key by HMAC, makes each stream of bytes one of its own, and whoever unwraps compares it. It is
+// not the synthetic IV of SIV (RFC 5297), which comes of a secret key: keys must be uniformly random.
 ByteBuffer WrapKnownKey(const SecretKey& wrappingKey, const SecretKey& key, Bytes context);
 // Of something else than what WrapKnownKey made under this key and context, it gives another key: compare the id of
 // what is returned. kDataLoss: it has another size.
