@@ -44,10 +44,11 @@ void SqliteRegistry::SetDeadline(Deadline deadline) {
 }
 
 absl::Status SqliteRegistry::OpenFile(bool mustExist) {
-  const SqliteTables::MayWait mayWait = openings_ == 0 ? options_.mayWait : nullptr;  // later, nobody waits
+  SqliteTables::Migrating migrating{nullptr, options_.freeBytes};
+  if (openings_ == 0) migrating.mayWait = options_.mayWait;  // later, nobody waits
   absl::StatusOr<std::unique_ptr<SqliteTables>> tables =
-      mustExist ? SqliteTables::OpenExisting(options_.path, deadline_, mayWait)
-                : SqliteTables::OpenOrCreate(options_.path, deadline_, mayWait);
+      mustExist ? SqliteTables::OpenExisting(options_.path, deadline_, migrating)
+                : SqliteTables::OpenOrCreate(options_.path, deadline_, migrating);
   if (!tables.ok()) return Fail(tables.status());
   tables_ = *std::move(tables);
   broken_ = false;

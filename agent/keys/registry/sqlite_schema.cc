@@ -74,8 +74,8 @@ constexpr char kTables[] =
 static_assert(kSqliteApplication == 1802921324 && kSqliteFormat == 7 && kEpochOffset == 128 &&
               kFirstMinute * 60 == 1577836800 && static_cast<int>(Scope::kUser) == 3);
 
-// What whoever puts rows back from a backup runs, too. The indexes are not unique, as they hold first bytes alone. A row
-// of an earlier epoch is put back: the turn begins anew, so that it comes to this row.
+// What whoever puts rows back from a backup runs, too. The indexes are not unique, as they hold first bytes alone. A
+// row of an earlier epoch is put back: the turn begins anew, so that it comes to this row.
 constexpr char kTriggers[] =
     "CREATE TRIGGER IF NOT EXISTS oneOfEach BEFORE INSERT ON scopeKeys BEGIN"
     "  SELECT RAISE(ABORT, 'this key has a row: update it') FROM scopeKeys"

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,14 +64,14 @@ absl::Status CloseToOthers(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenOrCreate(
-    const std::string& path, std::chrono::steady_clock::time_point lockDeadline, const MayWait& mayWait) {
+    const std::string& path, std::chrono::steady_clock::time_point lockDeadline, const Migrating& migrating) {
   if (access(path.c_str(), F_OK) != 0) RETURN_IF_ERROR(RefuseIfMoved(path));
   if (absl::Status status = MakeFile(path); !status.ok()) return status;
-  return Open(path, lockDeadline, mayWait);
+  return Open(path, lockDeadline, migrating);
 }
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenExisting(
-    const std::string& path, std::chrono::steady_clock::time_point lockDeadline, const MayWait& mayWait) {
+    const std::string& path, std::chrono::steady_clock::time_point lockDeadline, const Migrating& migrating) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
     const std::string message = StrCat("registry ", path, " is missing: ", strerror(errno));
@@ -78,18 +79,18 @@ absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::OpenExisting(
     if (isGone) RETURN_IF_ERROR(RefuseIfMoved(path));
     return isGone ? absl::NotFoundError(message) : absl::UnavailableError(message);
   }
-  return Open(path, lockDeadline, mayWait);
+  return Open(path, lockDeadline, migrating);
 }
 
 absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::Open(const std::string& path,
                                                                  std::chrono::steady_clock::time_point lockDeadline,
-                                                                 const MayWait& mayWait) {
+                                                                 const Migrating& migrating) {
   if (absl::Status status = CloseToOthers(path); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Database>> database = Database::Open(path);
   if (!database.ok()) return database.status();
   std::unique_ptr<SqliteTables> registry(new SqliteTables(path, *std::move(database)));
   registry->SetLockDeadline(lockDeadline);
-  registry->mayWait_ = mayWait;
+  registry->migrating_ = migrating;
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
     return absl::UnavailableError(StrCat("registry ", path, " cannot be used: ", strerror(errno)));
@@ -106,7 +107,7 @@ absl::StatusOr<std::unique_ptr<SqliteTables>> SqliteTables::Open(const std::stri
     }
     if (!status.ok()) return status;
   }
-  registry->mayWait_ = nullptr;
+  registry->migrating_ = {};
   return registry;
 }
 
@@ -165,19 +166,35 @@ absl::Status SqliteTables::Migrate() {
   return absl::OkStatus();
 }
 
+// What is written twice, into the log and then into the file, takes up to twice the file. A disk that got full would
+// stop others on it, at each start anew.
+absl::Status SqliteTables::CheckRoomToMigrate() const {
+  struct stat file;
+  struct statvfs disk;
+  if (stat(path_.c_str(), &file) != 0 || statvfs(path_.c_str(), &disk) != 0) return absl::OkStatus();
+  const uint64_t free =
+      migrating_.freeBytes ? migrating_.freeBytes() : static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize;
+  const uint64_t needed = 2 * static_cast<uint64_t>(file.st_size);
+  if (free >= needed) return absl::OkStatus();
+  return absl::ResourceExhaustedError(StrCat("registry ", path_, " needs ", (needed >> 20) + 1,
+                                             " MiB of free disk to be brought to format ", kSqliteFormat, "; ",
+                                             free >> 20, " MiB are free"));
+}
+
 // With millions of users, this takes a while.
 absl::Status SqliteTables::MakeTablesFrom(int64_t format) {
   static constexpr std::chrono::milliseconds kBetweenAsking{50};
+  RETURN_IF_ERROR(CheckRoomToMigrate());
   log::Info("keys.registry.migrating", {{"registry", path_}, {"from", format}, {"to", kSqliteFormat}});
   const absl::Status reason =
       absl::UnavailableError(StrCat("registry ", path_, " is brought from format ", format, " to ", kSqliteFormat));
   std::chrono::steady_clock::time_point next{};
-  if (mayWait_) {
+  if (migrating_.mayWait) {
     database_->SetMayGoOn([this, &reason, &next] {
       const auto now = std::chrono::steady_clock::now();
       if (now < next) return true;
       next = now + kBetweenAsking;
-      return mayWait_(reason);
+      return migrating_.mayWait(reason);
     });
   }
   absl::Status made = MakeTables(*database_);

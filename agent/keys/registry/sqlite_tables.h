@@ -24,18 +24,21 @@ namespace kveil::keys {
 // begin with the file's name.
 class SqliteTables {
  public:
-  // See RegistryOptions.
-  using MayWait = std::function<bool(const absl::Status& reason)>;
+  // Of a file of an earlier format; see RegistryOptions.
+  struct Migrating {
+    std::function<bool(const absl::Status& reason)> mayWait;
+    std::function<uint64_t()> freeBytes;
+  };
 
   // Makes the file, 0600, if there is none. kFailedPrecondition when the file is not a kveil registry, or has a later
   // format.
   static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenOrCreate(const std::string& path,
                                                                     std::chrono::steady_clock::time_point lockDeadline,
-                                                                    const MayWait& mayWait = nullptr);
+                                                                    const Migrating& migrating = {});
   // kNotFound when there is none.
   static absl::StatusOr<std::unique_ptr<SqliteTables>> OpenExisting(const std::string& path,
                                                                     std::chrono::steady_clock::time_point lockDeadline,
-                                                                    const MayWait& mayWait = nullptr);
+                                                                    const Migrating& migrating = {});
 
   void SetLockDeadline(std::chrono::steady_clock::time_point deadline) { database_->SetLockDeadline(deadline); }
   // Whether the path still names the file that is open. After a restore from a backup, or rm, it does not, and what is
@@ -150,10 +153,11 @@ class SqliteTables {
       : path_(std::move(path)), database_(std::move(database)) {}
   static absl::StatusOr<std::unique_ptr<SqliteTables>> Open(const std::string& path,
                                                             std::chrono::steady_clock::time_point lockDeadline,
-                                                            const MayWait& mayWait);
+                                                            const Migrating& migrating);
   absl::Status Configure();
   absl::Status Migrate();
   absl::Status MakeTablesFrom(int64_t format);
+  absl::Status CheckRoomToMigrate() const;
   absl::Status CheckFormat();
   absl::Status CheckNote();
   absl::Status Prepare();
@@ -165,7 +169,7 @@ class SqliteTables {
 
   const std::string path_;
   std::unique_ptr<Database> database_;
-  MayWait mayWait_;  // while it is opened
+  Migrating migrating_;  // while it is opened
   uint64_t device_ = 0;
   uint64_t inode_ = 0;
   Statement findActive_, findById_, insert_, addKeyspace_;

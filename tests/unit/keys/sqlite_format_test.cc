@@ -202,6 +202,19 @@ TEST_F(SqliteFormatTest, AMigrationThatEndsHalfwayHasChangedNothing) {
   EXPECT_EQ(*registry->LeadTurn(2, {9}, std::chrono::hours(1)), "");
 }
 
+TEST_F(SqliteFormatTest, AFileIsNotMigratedWithoutRoomForIt) {
+  Insert(*Connect(), NewUsers(200, 60));
+  Execute(kToFormat6);
+  const uint64_t size = std::filesystem::file_size(registryFile());
+  RegistryOptions options{.sqlite = registryFile()};
+  options.freeBytes = [&] { return 2 * size - 1; };
+  const auto refused = OpenRegistry(options, /*mustExist=*/true, Soon());
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("needs 1 MiB of free disk"));
+  EXPECT_EQ(Get("PRAGMA user_version"), "6");
+  options.freeBytes = [&] { return 2 * size; };
+  EXPECT_TRUE(OpenRegistry(options, /*mustExist=*/true, Soon()).ok());
+}
+
 // Whoever started it hears that it lives, and may end it.
 TEST_F(SqliteFormatTest, AMigrationAsksWhetherToGoOn) {
   Insert(*Connect(), NewUsers(200, 60));
