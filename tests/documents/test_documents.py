@@ -122,6 +122,14 @@ def test_commands_are_known(document, tmp_path):
     assert not faults
 
 
+def test_log_events_are_documented():
+    sources = "".join(file.read_text(encoding="utf-8") for file in (REPOSITORY / "agent").glob("**/*.cc"))
+    logged = set(re.findall(r'\blog::[A-Z]\w*\(\s*"([a-z]\w*(?:\.\w+)+)"', sources))
+    table = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8").partition("\n## Log\n")[2].partition("\n## ")[0]
+    assert len(logged) > 80
+    assert not logged - set(re.findall(r"`([\w.]+)`", table))
+
+
 def anchors(document):
     """As GitHub makes them of headings, and those that the text names itself."""
     text = re.sub(r"(?ms)^\s*```.*?^\s*```", "", document.read_text(encoding="utf-8"))
