@@ -130,6 +130,20 @@ def test_log_events_are_documented():
     assert not logged - set(re.findall(r"`([\w.]+)`", table))
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_named_files_are_there(document):
+    named = re.findall(r"`((?:agent|bpf|cmake|kubernetes|packaging|policies|scripts|systemd|tests)/[\w./-]*\w)[ `]", document.read_text(encoding="utf-8"))
+    assert not [path for path in named if not (REPOSITORY / path).exists()]
+
+
+def test_named_tests_are_there():
+    sources = "".join(file.read_text(encoding="utf-8") for file in (REPOSITORY / "tests/unit").glob("**/*.cc"))
+    there = set(re.findall(r"\bTEST(?:_[FP])?\((\w+), (\w+)\)", sources))
+    named = set(re.findall(r"`(\w+Test)\.(\w+)`", (REPOSITORY / "docs/security.md").read_text(encoding="utf-8")))
+    assert len(named) >= 20
+    assert not named - there
+
+
 def anchors(document):
     """As GitHub makes them of headings, and those that the text names itself."""
     text = re.sub(r"(?ms)^\s*```.*?^\s*```", "", document.read_text(encoding="utf-8"))
