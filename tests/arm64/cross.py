@@ -12,7 +12,7 @@ import installing  # noqa: E402
 import places  # noqa: E402
 
 TOOLS = ["g++-aarch64-linux-gnu", "clang", "bpftool"]
-LIBRARIES = ["libc6-dev", "libstdc++-12-dev", "valgrind"]  # and those that scripts/setup names
+LIBRARIES = ["libc6-dev", "libstdc++-12-dev", "valgrind", "softhsm2"]  # and those that scripts/setup names
 BUILD = places.REPOSITORY / "build/arm64"
 
 
