@@ -67,8 +67,7 @@ class Netns {
 void Connect(const Netns& a, const Netns& b);
 
 // Runs `body`, which finds no descriptors of ours but the standard streams, in a process of its own in the cgroup and
-// namespace (nullptr: ours) and returns what it returns. "died:
-// ..." when the process does not return within 100 s.
+// namespace (nullptr: ours) and returns what it returns. "died: ..." when the process does not return within 100 s.
 std::string RunWorkload(const Cgroup& cgroup, const Netns* netns, const std::function<std::string()>& body,
                         uint32_t uid = 0);
 
