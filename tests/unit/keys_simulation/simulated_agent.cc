@@ -116,10 +116,12 @@ void SimulatedAgent::RunService() {
   if (!isDead()) core_->End();
 }
 
-bool SimulatedAgent::Holds(const crypto::KeyId& id) {
+bool SimulatedAgent::Holds(const KeyRef& ref) {
+  const SteadyTime now = SteadyNow();
   return std::any_of(caches_.begin(), caches_.end(), [&](KeyCache* cache) {
-    const KeyCache::Found found = cache->FindById(id);
-    return found.state == KeyCache::State::kReady && found.key->expires > SteadyNow();
+    const KeyCache::Found found = cache->FindById(ref);
+    if (found.state != KeyCache::State::kReady || found.key->expires <= now) return false;
+    return found.key->kek == nullptr || found.key->kek->expires > now;
   });
 }
 

@@ -58,7 +58,7 @@ class SimulatedAgent : public KeySource, public std::enable_shared_from_this<Sim
   const std::string& name() const { return options_.agentName; }
   Node& node() { return node_; }
   // Whether a worker has the key in memory, used or not, and not too old to be used.
-  bool Holds(const crypto::KeyId& id);
+  bool Holds(const KeyRef& ref);
   uint64_t timeline() const { return process_->timeline; }
   // What is wrong with it, by its own account.
   std::string Health() const { return core_ == nullptr ? "not running" : core_->health().ToString(); }

@@ -23,6 +23,7 @@ class SimulatedKek : public RootKey {
     std::vector<crypto::SecretKey> versions;  // the last one wraps
     size_t oldest = 0;                        // those before are disabled
     bool isDenied = false;
+    bool isDisabled = false;
     bool isDestroyed = false;
     std::optional<Scheduler::Time> outSince;  // it cannot be used
   };
@@ -36,7 +37,7 @@ class SimulatedKek : public RootKey {
     // Notes since when each key cannot be used, after anything has changed.
     void NoteOut() {
       for (auto& [name, key] : keys) {
-        const bool isOut = isAway || key.isDenied || key.isDestroyed;
+        const bool isOut = isAway || key.isDenied || key.isDisabled || key.isDestroyed;
         if (!isOut) key.outSince.reset();
         if (isOut && !key.outSince.has_value()) key.outSince = scheduler.now();
       }
@@ -94,6 +95,7 @@ class SimulatedKek : public RootKey {
     if (provider_.isAway) return absl::UnavailableError("it is away");
     Key& key = provider_.keys.at(key_);
     if (key.isDestroyed) return absl::FailedPreconditionError("it was destroyed");
+    if (key.isDisabled) return absl::FailedPreconditionError("it is disabled");
     if (key.isDenied) return absl::PermissionDeniedError("it is denied");
     return &key;
   }

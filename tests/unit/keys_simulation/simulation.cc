@@ -41,12 +41,16 @@ constexpr std::chrono::minutes kQuiet{12};
 
 }  // namespace
 
-std::string ShortText(const crypto::KeyId& id) { return absl::StrFormat("%02x%02x", id.bytes[0], id.bytes[1]); }
+std::string ShortText(const KeyRef& ref) {
+  const std::string text = absl::StrFormat("%02x%02x", ref.id.bytes[0], ref.id.bytes[1]);
+  return ref.kek.has_value() ? StrCat(text, "+", ShortText(*ref.kek)) : text;
+}
 
 Simulation::Counts& Simulation::Counts::operator+=(const Counts& other) {
   sealed += other.sealed;
   opened += other.opened;
   underKeks += other.underKeks;
+  mixed += other.mixed;
   erasures += other.erasures;
   complete += other.complete;
   readmissions += other.readmissions;
@@ -84,6 +88,7 @@ Simulation::Simulation(Options options)
   }
   topics_ = {{"topic-0", std::nullopt}, {"topic-1", "kek-a"}, {"topic-2", "kek-a"}, {"topic-3", "kek-b"}};
   static_assert(kTopics == 4);
+  topicsOfUsers_ = {{"users-0", std::nullopt}, {"users-1", "kek-a"}, {"users-2", "kek-b"}};
 }
 
 Simulation::~Simulation() = default;

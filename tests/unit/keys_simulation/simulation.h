@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/text.h"
 #include "scheduler.h"
 #include "simulated_agent.h"
@@ -35,7 +36,7 @@ class Simulation {
   // The same for the same seed.
   uint64_t digest() const { return digest_; }
   struct Counts {
-    uint64_t sealed = 0, opened = 0, underKeks = 0, erasures = 0, complete = 0, readmissions = 0, turns = 0,
+    uint64_t sealed = 0, opened = 0, underKeks = 0, mixed = 0, erasures = 0, complete = 0, readmissions = 0, turns = 0,
              givenUp = 0, changes = 0, faults = 0;
     Counts& operator+=(const Counts& other);
   };
@@ -66,6 +67,7 @@ class Simulation {
     std::string name;
     std::string keyspace;
     bool isWanted = false;               // to be erased
+    bool wasWanted = false;              // ever
     std::optional<Subject> subject;      // once an agent has told
     std::optional<crypto::KeyId> keyId;  // the user's last key
     std::vector<Report> reports;         // of the user's erasures
@@ -77,16 +79,19 @@ class Simulation {
     std::string name;
     std::optional<std::string> kek;  // by the policy in force
   };
-  // A key that something was sealed with.
+  // A key that something was sealed with. That of a user is another one with each KEK key that is mixed into it.
   struct Sealed {
+    KeyRef ref() const { return {id, kekKey}; }
+
     crypto::KeyId id;
     std::string owner;  // for messages
     std::optional<size_t> user;
-    std::optional<std::string> kek;
+    std::optional<std::string> kek;       // that the policy named
+    std::optional<crypto::KeyId> kekKey;  // that was mixed into a user's
+    uint64_t bytes = 0;                   // the first ones of the key
     bool isThrowAway = false;
     std::optional<Time> erased;  // when the registry's server did it
     std::optional<Time> lost;    // in a failover
-    bool mayBeDamaged = false;   // its row was, once
   };
   // What was in the place of a row's wrapped key, and what is.
   struct Damage {
@@ -102,7 +107,7 @@ class Simulation {
 
   // simulation_work.cc: what workers do.
   void Work(SimulatedAgent& agent, KeyCache& cache);
-  void SealForUser(SimulatedAgent& agent, KeyCache& cache, size_t user);
+  void SealForUser(SimulatedAgent& agent, KeyCache& cache, size_t user, const Topic& topic);
   void SealForTopic(SimulatedAgent& agent, KeyCache& cache, size_t topic);
   CachedKey* KeyFor(SimulatedAgent& agent, KeyCache& cache, const OwnedScopeName& name);
   size_t SomeRecord();
@@ -111,7 +116,8 @@ class Simulation {
   bool OpenAll(SimulatedAgent& agent, KeyCache& cache);
   void AddOthers(Misses& misses);
   bool FetchInto(SimulatedAgent& agent, KeyCache& cache, Misses misses);
-  OwnedScopeName NameOf(const User& user) const;
+  OwnedScopeName NameOf(const User& user, const Topic& topic) const;
+  const Topic& SomeTopicOfUsers();
 
   // simulation_operators.cc: tasks, each of an operator.
   void EraseUsers();
@@ -143,7 +149,10 @@ class Simulation {
   void DamageSomeRow();
   void Restart(size_t node, bool inOrder, Time longestPause = std::chrono::seconds(5));
   void LoseSoon();
-  void FailOver();
+  void LoseNewcomer();
+  void FailOver(std::optional<size_t> newcomer);
+  // Tasks only. Whether it has become so while there are faults.
+  bool Await(const std::function<bool()>& isSo);
   void NoteUnheard();
   void Heal();
 
@@ -153,11 +162,16 @@ class Simulation {
   void LookAtConfirmations();
   void CheckHeld(size_t user, const Report& report);
   bool IsUnheard(const SimulatedAgent& agent, const crypto::KeyId& id) const;
-  void OnSealed(SimulatedAgent& agent, const Sealed& sealed, const users::UserFacts* facts);
+  // Whether it has the key in a cache, by itself or with any KEK key mixed into it.
+  bool Holds(SimulatedAgent& agent, const crypto::KeyId& id) const;
+  bool IsLost(const Sealed& record) const;
+  bool IsAsThePolicySays(const Sealed& record, const Registry::Row& row) const;
+  // `sealed`: for whom, and under which KEK, as the policy says.
+  void OnSealed(SimulatedAgent& agent, Sealed sealed, const CachedKey& key);
   Sealed* AddRecord(const SimulatedAgent& agent, const Sealed& sealed);
   void CheckThrowAway(const SimulatedAgent& agent, const Sealed& record);
   // Whoever has a key seals and opens with it.
-  void OnOpened(const SimulatedAgent& agent, const Sealed& record, const users::UserFacts* facts);
+  void OnOpened(const SimulatedAgent& agent, const Sealed& record, const CachedKey& key);
   void CheckKek(const SimulatedAgent& agent, const Sealed& record);
   void CheckErasures(const SimulatedAgent& agent, const Sealed& record, const RegistryTables::KeyLife& life);
   void CheckFacts(const SimulatedAgent& agent, const Sealed& record, const RegistryTables::KeyLife& life,
@@ -165,7 +179,7 @@ class Simulation {
   // In the end, on every agent.
   KeyCache::State StateInTheEnd(const Sealed& record) const;
   bool isDamaged(const crypto::KeyId& id) const;
-  Sealed* FindRecord(const crypto::KeyId& id);
+  Sealed* FindRecord(const KeyRef& ref);
   void OpenEverywhere();
   bool isDone() const;
 
@@ -193,12 +207,16 @@ class Simulation {
   SimulatedAgent::World world_;
   std::vector<std::shared_ptr<SimulatedAgent>> agents_;  // by node
   std::vector<User> users_;
-  std::vector<Topic> topics_;
+  std::vector<Topic> topics_;         // with keys of their own
+  std::vector<Topic> topicsOfUsers_;  // with those of users
   size_t usersHere_ = kUsersAtFirst;
   size_t hot_ = 0;  // the user whom everybody looks at now
   std::vector<Sealed> sealed_;
-  std::map<std::array<uint8_t, 16>, size_t> places_;  // in sealed_, by id
+  absl::flat_hash_map<KeyRef, size_t> places_;  // in sealed_
+  // The KEK keys that were ever mixed into a user's key, by its id.
+  std::map<std::array<uint8_t, 16>, std::set<std::array<uint8_t, 16>>> mixed_;
   std::map<std::array<uint8_t, 16>, Damage> damaged_;
+  std::set<std::array<uint8_t, 16>> wereDamaged_;  // ever
   RegistryTables standby_;
   std::map<std::array<uint8_t, 16>, Damage> damagedThere_;
   uint64_t revision_ = 0;                     // of the tables, when they were looked at
@@ -211,7 +229,7 @@ class Simulation {
 };
 
 // As the trace and the messages have a key's id.
-std::string ShortText(const crypto::KeyId& id);
+std::string ShortText(const KeyRef& ref);
 
 template <typename... Parts>
 void Simulation::Trace(const Parts&... parts) {

@@ -10,6 +10,11 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+bool IsKnown(const RegistryTables& tables, const std::string& agent) {
+  const std::vector<Registry::Agent> agents = tables.ReadAgents(0);
+  return std::any_of(agents.begin(), agents.end(), [&](const Registry::Agent& one) { return one.name == agent; });
+}
+
 }  // namespace
 
 void Simulation::MakeFaults() {
@@ -47,7 +52,8 @@ void Simulation::MakeFault() {
     hasServerJumped_ = true;
     Trace("the server's clock on the wall jumps");
   } else if (kind < 95 && mayLose_) {
-    LoseSoon();
+    if (random_.Percent(50)) return LoseSoon();
+    scheduler_.Spawn([this] { LoseNewcomer(); });
   } else if (kind < 97) {
     Trace("another server takes over, which has lost nothing");
     server_.FailOver(server_.tables);
@@ -87,21 +93,23 @@ void Simulation::MakeKekFault() {
       keks_.NoteOut();
     });
   } else if (kind < 50) {
-    Trace(name, " is denied");
-    key.isDenied = true;
-    scheduler_.At(later(seconds(10)), [this, name, &key] {
-      Trace(name, " is allowed again");
-      key.isDenied = false;
+    bool& isOut = random_.Percent(50) ? key.isDenied : key.isDisabled;
+    Trace(name, &isOut == &key.isDenied ? " is denied" : " is disabled");
+    isOut = true;
+    scheduler_.At(later(seconds(10)), [this, name, &isOut] {
+      Trace(name, " is there again");
+      isOut = false;
       keks_.NoteOut();
     });
-  } else if (kind < 65) {
+  } else if (kind < 60) {
     keks_.isSlow = true;
     scheduler_.At(later(seconds(6)), [this] { keks_.isSlow = false; });
-  } else if (kind < 80) {
+  } else if (kind < 70) {
     Trace(name, " is rotated");
     key.versions.push_back(crypto::SecretKey::Random());
   } else if (kind < 95) {
-    Topic& topic = topics_[random_.Below(kTopics)];
+    std::vector<Topic>& topics = random_.Percent(50) ? topics_ : topicsOfUsers_;
+    Topic& topic = topics[random_.Below(topics.size())];
     topic.kek = random_.Percent(30) ? std::nullopt : std::optional(name);
     Trace(topic.name, " moves to ", topic.kek.value_or("no KEK"));
   } else if (mayLoseKek_) {
@@ -128,7 +136,7 @@ void Simulation::SlowDown(Node& node, Time most) {
 
 void Simulation::DamageSomeRow() {
   if (sealed_.empty()) return;
-  Sealed& record = sealed_[random_.Below(sealed_.size())];
+  const Sealed& record = sealed_[random_.Below(sealed_.size())];
   const auto life = server_.tables.LifeOf(record.id);
   if (record.lost.has_value() || damaged_.contains(record.id.bytes) || !life.has_value() || life->row->erased) return;
   Trace("the row of key ", ShortText(record.id), " of ", record.owner, " is damaged");
@@ -136,7 +144,7 @@ void Simulation::DamageSomeRow() {
   damage.now[random_.Below(damage.now.size())] ^= 1;
   server_.tables.SetWrappedKey(record.id, damage.now);
   damaged_[record.id.bytes] = std::move(damage);
-  record.mayBeDamaged = true;
+  wereDamaged_.insert(record.id.bytes);
 }
 
 void Simulation::Restart(size_t number, bool inOrder, Time longestPause) {
@@ -156,56 +164,77 @@ void Simulation::Restart(size_t number, bool inOrder, Time longestPause) {
   });
 }
 
+bool Simulation::Await(const std::function<bool()>& isSo) {
+  for (int look = 0; look < 1000 && isChaos() && !isOver_; ++look) {
+    if (isSo()) return true;
+    scheduler_.SleepUntil(scheduler_.now() + random_.Between(milliseconds(1), milliseconds(10)));
+  }
+  return false;
+}
+
+// The other server knows neither the agent that has ended nor the one that has taken its place, and has no place for
+// it: nobody there waits for the keys of either.
+void Simulation::LoseNewcomer() {
+  const size_t number = random_.Below(nodes_.size());
+  const std::shared_ptr<SimulatedAgent> before = agents_[number];
+  Trace(before->name(), " ends");
+  before->Stop();
+  const bool hasLeft = Await([&] { return !IsKnown(server_.tables, before->name()); });
+  if (agents_[number] != before || isOver_) return;
+  standby_ = server_.tables;
+  damagedThere_ = damaged_;
+  agents_[number] = SimulatedAgent::Start(world_, nodes_[number]);
+  const std::string name = agents_[number]->name();
+  Trace(name, " starts");
+  if (!hasLeft || !Await([&] { return IsKnown(server_.tables, name); })) return;
+  scheduler_.SleepUntil(scheduler_.now() + random_.Between(milliseconds(1), world_.cacheTtl / 4));
+  FailOver(number);
+}
+
 void Simulation::LoseSoon() {
   if (!server_.tables.ReadIdentity().has_value()) return;
   standby_ = server_.tables;
   damagedThere_ = damaged_;
   // The other server may not know an agent that starts meanwhile, and have no place for it.
   if (random_.Percent(50)) Restart(random_.Below(nodes_.size()), /*inOrder=*/random_.Percent(30), milliseconds(200));
-  scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(3)), [this] { FailOver(); });
+  scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(3)), [this] { FailOver(std::nullopt); });
 }
 
 void Simulation::NoteUnheard() {
   unheard_.clear();
-  std::set<std::string> known;
-  for (const Registry::Agent& agent : standby_.ReadAgents(server_.WallNow())) known.insert(agent.name);
   for (const auto& agent : agents_) {
-    if (known.contains(agent->name())) continue;
+    if (IsKnown(standby_, agent->name())) continue;
     std::set<std::array<uint8_t, 16>>& keys = unheard_[agent->name()];
     for (const Sealed& record : sealed_) {
-      if (agent->Holds(record.id)) keys.insert(record.id.bytes);
+      if (Holds(*agent, record.id)) keys.insert(record.id.bytes);
     }
   }
 }
 
-void Simulation::FailOver() {
+void Simulation::FailOver(std::optional<size_t> newcomer) {
   if (!isChaos()) return;
   Trace("another server takes over, which has lost the last moments");
   if (random_.Percent(50)) ++standby_.file;
-  standby_.isFull = random_.Percent(50);
+  standby_.isFull = newcomer.has_value() || random_.Percent(50);
   scheduler_.At(scheduler_.now() + random_.Between(milliseconds(1), seconds(5)),
                 [this] { server_.tables.isFull = false; });
   NoteUnheard();
   server_.FailOver(standby_);
   failedOver_ = scheduler_.now();
   if (random_.Percent(60)) scheduler_.Spawn([this] { TurnAfterFailOver(); });
-  if (random_.Percent(50)) scheduler_.Spawn([this] { EraseAfterFailOver(); });
-  if (random_.Percent(40)) SlowDown(nodes_[random_.Below(nodes_.size())], milliseconds(400));
+  if (newcomer.has_value() || random_.Percent(50)) scheduler_.Spawn([this] { EraseAfterFailOver(); });
+  if (newcomer.has_value() || random_.Percent(40)) {
+    SlowDown(nodes_[newcomer.value_or(random_.Below(nodes_.size()))], milliseconds(400));
+  }
   for (Sealed& record : sealed_) {
     if (record.lost.has_value()) continue;
-    const auto life = server_.tables.LifeOf(record.id);
-    if (!life.has_value()) {
-      record.lost = scheduler_.now();
-      record.erased.reset();
-    } else if (!life->row->erased) {
-      record.erased.reset();
-    }
+    if (IsLost(record)) record.lost = scheduler_.now();
+    if (record.lost.has_value() || !server_.tables.IsErased(record.id)) record.erased.reset();
   }
   damaged_ = damagedThere_;
   std::erase_if(damaged_, [this](const auto& damage) { return !isDamaged({damage.first}); });
   for (User& user : users_) {
-    const Sealed* const record = user.keyId.has_value() ? FindRecord(*user.keyId) : nullptr;
-    if (record != nullptr && record->lost.has_value()) user.keyId.reset();
+    if (user.keyId.has_value() && !server_.tables.LifeOf(*user.keyId).has_value()) user.keyId.reset();
     const int64_t last = server_.tables.sequence();
     std::erase_if(user.reports, [last](const Report& report) { return report.number > last; });
     user.changes.clear();
@@ -220,7 +249,7 @@ void Simulation::Heal() {
   server_.tables.isFull = false;
   server_.Start();
   keks_.isAway = keks_.isSlow = false;
-  for (auto& [name, key] : keks_.keys) key.isDenied = false;
+  for (auto& [name, key] : keks_.keys) key.isDenied = key.isDisabled = false;
   keks_.NoteOut();
   for (size_t node = 0; node < nodes_.size(); ++node) {
     nodes_[node].link.isCut = false;

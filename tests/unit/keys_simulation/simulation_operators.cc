@@ -73,6 +73,7 @@ bool Simulation::EraseUser(size_t number) {
   const uint64_t timeline = server_.timeline();
   ++counts_.erasures;
   hot_ = number;
+  users_[number].wasWanted = true;
   // Often somebody does not hear of it.
   if (isChaos() && random_.Percent(30)) CutOff(nodes_[random_.Below(nodes_.size())]);
   const auto erased = agent->Ask([name](ServiceCore& core) {

@@ -68,10 +68,11 @@ int Main(int argc, char** argv) {
     if (failed == 20) break;
   }
   std::printf(
-      "%lu seeds, %lu failed: %lu records sealed, %lu opened, %lu of them under KEKs, %lu erasures, %lu of them "
-      "complete, %lu readmissions, %lu turns of epochs, %lu keys given up, %lu changes, %lu faults\n",
-      seeds, failed, sum.sealed, sum.opened, sum.underKeks, sum.erasures, sum.complete, sum.readmissions, sum.turns,
-      sum.givenUp, sum.changes, sum.faults);
+      "%lu seeds, %lu failed: %lu records sealed, %lu opened, %lu of them under KEKs, %lu of these for users, %lu "
+      "erasures, %lu of them complete, %lu readmissions, %lu turns of epochs, %lu keys given up, %lu changes, %lu "
+      "faults\n",
+      seeds, failed, sum.sealed, sum.opened, sum.underKeks, sum.mixed, sum.erasures, sum.complete, sum.readmissions,
+      sum.turns, sum.givenUp, sum.changes, sum.faults);
   return failed == 0 ? 0 : 1;
 }
 

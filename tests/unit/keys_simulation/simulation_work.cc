@@ -19,11 +19,15 @@ constexpr int kLastAttempts = 60;
 
 }  // namespace
 
-OwnedScopeName Simulation::NameOf(const User& user) const {
-  OwnedScopeName name(Scope::kUser, user.keyspace, user.name);
+OwnedScopeName Simulation::NameOf(const User& user, const Topic& topic) const {
+  const std::optional<std::string>& kek = topic.kek;
+  OwnedScopeName name(Scope::kUser, kek.has_value() ? KeyspaceUnder(user.keyspace, {"hsm", *kek}) : user.keyspace,
+                      user.name);
   name.readmits = afterErasureNewKey_ && user.keyspace == "orders";
   return name;
 }
+
+const Simulation::Topic& Simulation::SomeTopicOfUsers() { return topicsOfUsers_[random_.Below(topicsOfUsers_.size())]; }
 
 void Simulation::Work(SimulatedAgent& agent, KeyCache& cache) {
   int openedInRound = 0;
@@ -45,7 +49,7 @@ void Simulation::Work(SimulatedAgent& agent, KeyCache& cache) {
     } else if (choice < 4) {
       SealForTopic(agent, cache, random_.Below(kTopics));
     } else if (choice < 10 || sealed_.empty()) {
-      SealForUser(agent, cache, random_.Percent(40) ? hot_ : random_.Below(usersHere_));
+      SealForUser(agent, cache, random_.Percent(40) ? hot_ : random_.Below(usersHere_), SomeTopicOfUsers());
     } else {
       (void)Open(agent, cache, SomeRecord());
     }
@@ -67,9 +71,9 @@ size_t Simulation::SomeRecord() {
 void Simulation::AddOthers(Misses& misses) {
   while (random_.Percent(30)) {
     if (random_.Percent(50)) {
-      misses.scopes.push_back(NameOf(users_[random_.Below(usersHere_)]));
+      misses.scopes.push_back(NameOf(users_[random_.Below(usersHere_)], SomeTopicOfUsers()));
     } else if (!sealed_.empty()) {
-      misses.ids.push_back(sealed_[SomeRecord()].id);
+      misses.ids.push_back(sealed_[SomeRecord()].ref());
     }
   }
 }
@@ -101,6 +105,11 @@ bool Simulation::FetchInto(SimulatedAgent& agent, KeyCache& cache, Misses misses
     for (const FetchResult::ByScope& found : state->result->scopes) unheard->second.insert(found.key.id.bytes);
     for (const FetchResult::ById& found : state->result->ids) unheard->second.insert(found.id.bytes);
   }
+  const auto note = [this](const ScopeKey& key) {
+    if (key.scope == Scope::kUser && key.kek.has_value()) mixed_[key.id.bytes].insert(key.kek->id.bytes);
+  };
+  for (const FetchResult::ByScope& found : state->result->scopes) note(found.key);
+  for (const FetchResult::ById& found : state->result->ids) note(found.key);
   (void)cache.Deliver(*std::move(state->result));
   return true;
 }
@@ -108,7 +117,8 @@ bool Simulation::FetchInto(SimulatedAgent& agent, KeyCache& cache, Misses misses
 CachedKey* Simulation::KeyFor(SimulatedAgent& agent, KeyCache& cache, const OwnedScopeName& name) {
   cache.Refresh();
   CachedKey* key = cache.FindForSealing(name.view());
-  for (int attempt = 0; key == nullptr && attempt < (name.scope == Scope::kTopic ? kAttempts : 1); ++attempt) {
+  const int attempts = name.scope == Scope::kTopic || KekOf(name.view()).has_value() ? kAttempts : 1;
+  for (int attempt = 0; key == nullptr && attempt < attempts; ++attempt) {
     if (attempt > 0) scheduler_.SleepUntil(scheduler_.now() + random_.Between(milliseconds(1), milliseconds(500)));
     Misses misses;
     misses.scopes.push_back(name);
@@ -119,12 +129,11 @@ CachedKey* Simulation::KeyFor(SimulatedAgent& agent, KeyCache& cache, const Owne
   return key;
 }
 
-void Simulation::SealForUser(SimulatedAgent& agent, KeyCache& cache, size_t number) {
-  const CachedKey* const key = KeyFor(agent, cache, NameOf(users_[number]));
-  if (key == nullptr) return;
-  Sealed sealed{key->id,      users_[number].name, number, std::nullopt, key->erasedSubject,
-                std::nullopt, std::nullopt,        false};
-  OnSealed(agent, sealed, cache.FactsOf(*key));
+// By the policy that is in force when it begins.
+void Simulation::SealForUser(SimulatedAgent& agent, KeyCache& cache, size_t number, const Topic& topic) {
+  Sealed sealed{.owner = users_[number].name, .user = number, .kek = topic.kek};
+  const CachedKey* const key = KeyFor(agent, cache, NameOf(users_[number], topic));
+  if (key != nullptr) OnSealed(agent, std::move(sealed), *key);
 }
 
 void Simulation::SealForTopic(SimulatedAgent& agent, KeyCache& cache, size_t number) {
@@ -132,27 +141,27 @@ void Simulation::SealForTopic(SimulatedAgent& agent, KeyCache& cache, size_t num
   const std::string keyspace = topic.kek.has_value() ? KeyspaceUnder("cluster", {"hsm", *topic.kek}) : "cluster";
   const CachedKey* const key = KeyFor(agent, cache, {Scope::kTopic, keyspace, topic.name});
   if (key == nullptr) return;
-  OnSealed(agent, {key->id, topic.name, std::nullopt, topic.kek, false, std::nullopt, std::nullopt, false}, nullptr);
+  OnSealed(agent, {.owner = topic.name, .kek = topic.kek}, *key);
 }
 
 KeyCache::State Simulation::Open(SimulatedAgent& agent, KeyCache& cache, size_t number) {
   using State = KeyCache::State;
-  const crypto::KeyId id = sealed_[number].id;
+  const KeyRef ref = sealed_[number].ref();
   cache.Refresh();
-  KeyCache::Found found = cache.FindById(id);
+  KeyCache::Found found = cache.FindById(ref);
   if (found.state == State::kNotCached) {
     Misses misses;
-    misses.ids.push_back(id);
+    misses.ids.push_back(ref);
     if (!isLast_) AddOthers(misses);
     if (!FetchInto(agent, cache, std::move(misses))) return State::kNotCached;
-    found = cache.FindById(id);
+    found = cache.FindById(ref);
   }
   const Sealed& record = sealed_[number];
   Note(static_cast<uint64_t>(found.state));
-  const std::string what = StrCat(agent.name(), " finds key ", ShortText(id), " of ", record.owner);
+  const std::string what = StrCat(agent.name(), " finds key ", ShortText(ref), " of ", record.owner);
   switch (found.state) {
     case State::kReady:
-      OnOpened(agent, record, cache.FactsOf(*found.key));
+      OnOpened(agent, record, *found.key);
       break;
     case State::kErased:
       // A cache may remember for a while what a failover has undone.
@@ -165,7 +174,7 @@ KeyCache::State Simulation::Open(SimulatedAgent& agent, KeyCache& cache, size_t 
       if (!record.lost.has_value()) Fail(StrCat(what, " unknown"));
       break;
     case State::kDamaged:
-      if (!record.mayBeDamaged) Fail(StrCat(what, " damaged"));
+      if (!wereDamaged_.contains(record.id.bytes)) Fail(StrCat(what, " damaged"));
       break;
     case State::kNotCached:
       break;
@@ -180,7 +189,7 @@ bool Simulation::OpenAll(SimulatedAgent& agent, KeyCache& cache) {
     if (sealed_[number].lost.has_value()) continue;
     const State expected = StateInTheEnd(sealed_[number]);
     // A key under a KEK that is lost never comes, and nobody waits for that.
-    const int attempts = expected != State::kNotCached && sealed_[number].kek.has_value() ? kLastAttempts : 5;
+    const int attempts = expected == State::kNotCached ? 1 : (sealed_[number].kek.has_value() ? kLastAttempts : 5);
     State state = Open(agent, cache, number);
     // That a row was damaged is remembered for a second.
     const auto isOpen = [&] { return state == State::kNotCached || (state != expected && state == State::kDamaged); };
@@ -192,7 +201,7 @@ bool Simulation::OpenAll(SimulatedAgent& agent, KeyCache& cache) {
     }
     if (agent.isLeaving()) return false;
     if (state != expected) {
-      Fail(StrCat(agent.name(), " does not find key ", ShortText(sealed_[number].id), " of ", sealed_[number].owner,
+      Fail(StrCat(agent.name(), " does not find key ", ShortText(sealed_[number].ref()), " of ", sealed_[number].owner,
                   " in the end: ", static_cast<int>(state), ", ", agent.Health()));
     }
   }
