@@ -19,6 +19,8 @@
 #include "policy/policy_reader.h"
 #include "policy/policy_text.h"
 #include "policy/rules_reader.h"
+#include "policy/totals.h"
+#include "policy/where_reader.h"
 
 namespace kveil::policy {
 namespace {
@@ -39,21 +41,12 @@ std::string_view SelectorName(SelectorKind kind) {
   return "unselected";
 }
 
-// Texts and numbers that the conditions list.
-size_t CountTexts(const Where& where) {
-  size_t named = 0;
-  for (const AttributeTest& attribute : where.attributes) named += attribute.texts.size();
-  for (const HeaderTest& header : where.headers) named += header.test.texts.size();
-  for (const ValueTest& value : where.values) named += value.test.texts.size() + value.test.numbers.size();
-  return named;
-}
-
 }  // namespace
 
 struct Policy::Compiled {
   struct Pattern {
-    std::unique_ptr<re2::RE2> expression;
-    const TopicPolicy* topic;
+    std::shared_ptr<const re2::RE2> expression;
+    size_t topic;  // its place in `topics`
   };
 
   std::vector<TopicPolicy> topics;  // never changes once the pointers below are taken
@@ -81,7 +74,6 @@ struct Policy::Compiled {
           lengths.insert(topic.selector.size());
           break;
         case SelectorKind::kPattern:
-          patterns.push_back({std::make_unique<re2::RE2>(topic.selector, re2::RE2::Quiet), &topic});
           break;
         case SelectorKind::kUnselected:
           ofUnselected = &topic;
@@ -114,6 +106,7 @@ class Policy::Collector {
 
   absl::Status Add(const std::string& name, std::string_view text) {
     RETURN_IF_ERROR(files_.Add(name, text));
+    RETURN_IF_ERROR(read_.AddFile(name, text.size()));
     ASSIGN_OR_RETURN(ReadFile file, ReadPolicyText(text, name, lists_));
     ++compiled_->files;
     if (file.unselected.has_value()) {
@@ -130,6 +123,12 @@ class Policy::Collector {
       const auto [first, fresh] = places_.emplace(selector, place);
       if (!fresh) {
         return absl::InvalidArgumentError(StrCat(place, ": the ", selector, " is in ", first->second, " already"));
+      }
+      RETURN_IF_ERROR(read_.AddTopic(entry.policy, place));
+      if (entry.policy.kind == SelectorKind::kPattern) {
+        std::shared_ptr<const re2::RE2> expression = CompilePattern(entry.policy.selector);
+        RETURN_IF_ERROR(read_.AddSelector(*expression, place));
+        compiled_->patterns.push_back({std::move(expression), compiled_->topics.size()});
       }
       compiled_->topics.push_back(std::move(entry.policy));
       topicPlaces_.push_back(place);
@@ -153,12 +152,14 @@ class Policy::Collector {
     }
     RETURN_IF_ERROR(CheckWorkloads());
     RETURN_IF_ERROR(CheckKeyspaces());
-    size_t users = 0;
+    Totals totals;  // "purpose" makes several entries of one
     for (size_t i = 0; i < compiled_->topics.size(); ++i) {
       TopicPolicy& topic = compiled_->topics[i];
-      ASSIGN_OR_RETURN(topic.rules, Compile(topic.read, topicPlaces_[i] + "/read", users));
-      if (!topic.write.has_value()) continue;
-      ASSIGN_OR_RETURN(topic.writeRules, Compile(*topic.write, topicPlaces_[i] + "/write", users));
+      ASSIGN_OR_RETURN(topic.rules, Compile(topic.read, topicPlaces_[i] + "/read", totals));
+      if (topic.write.has_value()) {
+        ASSIGN_OR_RETURN(topic.writeRules, Compile(*topic.write, topicPlaces_[i] + "/write", totals));
+      }
+      RETURN_IF_ERROR(totals.AddTopic(topic, topicPlaces_[i]));
     }
     compiled_->Index();
     compiled_->digest = files_.Digest();
@@ -190,9 +191,10 @@ class Policy::Collector {
     return absl::OkStatus();
   }
 
-  // nullptr: no entry has conditions. `users`: that the rules compiled so far name, each topic's by themselves.
+  // nullptr: no entry has conditions. `totals`: with the users of the rules compiled so far, each topic's by
+  // themselves.
   absl::StatusOr<std::shared_ptr<const RecordRules>> Compile(std::vector<ReadRule>& rules, const std::string& place,
-                                                             size_t& users) const {
+                                                             Totals& totals) const {
     RETURN_IF_ERROR(CheckConsents(rules, place));
     RETURN_IF_ERROR(ExpandPurposes(rules, place));
     const bool hasConditions =
@@ -202,11 +204,7 @@ class Policy::Collector {
       return absl::InvalidArgumentError(StrCat(place, ": ", *beyond));
     }
     auto compiled = std::make_shared<const RecordRules>(rules);
-    users += compiled->users().size();
-    if (users > kMostUsersOfAll) {
-      return absl::InvalidArgumentError(
-          StrCat(place, ": the topics so far name ", users, " users, and all topics may name ", kMostUsersOfAll));
-    }
+    RETURN_IF_ERROR(totals.AddUsers(compiled->users().size(), place));
     return compiled;
   }
 
@@ -282,6 +280,7 @@ class Policy::Collector {
   std::vector<std::string> topicPlaces_;                  // of compiled_->topics
   std::string unselectedPlace_;
   std::vector<PurposeOf> workloads_;
+  Totals read_;
   PolicyFiles files_{manifest_};
   UserLists lists_{files_};
 };
@@ -316,7 +315,9 @@ const TopicPolicy* Policy::Find(std::string_view topic) const {
     if (found != compiled_->byPrefix.end()) return found->second;
   }
   for (const Compiled::Pattern& pattern : compiled_->patterns) {
-    if (re2::RE2::FullMatch(re2::StringPiece(topic.data(), topic.size()), *pattern.expression)) return pattern.topic;
+    if (re2::RE2::FullMatch(re2::StringPiece(topic.data(), topic.size()), *pattern.expression)) {
+      return &compiled_->topics[pattern.topic];
+    }
   }
   return compiled_->ofUnselected;
 }

@@ -18,7 +18,6 @@ using config::JsonDocument;
 using config::JsonObject;
 using config::JsonValue;
 
-constexpr size_t kLongestPattern = 1000;
 constexpr size_t kLongestKeyspace = 1000;  // a pattern may be one
 constexpr size_t kLongestHeader = 1000;
 constexpr size_t kLongestMask = 1000;  // of a record that may be much smaller
@@ -41,14 +40,6 @@ std::string ReadPrefix(const JsonValue& value) {
   return text;
 }
 
-std::string ReadPattern(const JsonValue& value) {
-  std::string text = value.String();
-  if (text.size() > kLongestPattern) value.Expected(StrCat("a pattern of at most ", kLongestPattern, " bytes"));
-  const re2::RE2 pattern(text, re2::RE2::Quiet);
-  if (!text.empty() && !pattern.ok()) value.Expected(StrCat("an RE2 pattern (", pattern.error(), ")"));
-  return text;
-}
-
 void ReadSelector(const JsonObject& object, TopicPolicy& topic) {
   const auto which = object.ExactlyOneOf({"name", "prefix", "pattern"});
   if (!which) return;
@@ -61,7 +52,7 @@ void ReadSelector(const JsonObject& object, TopicPolicy& topic) {
     topic.selector = ReadPrefix(value);
   } else {
     topic.kind = SelectorKind::kPattern;
-    topic.selector = ReadPattern(value);
+    if (const auto pattern = ReadPattern(value)) topic.selector = pattern->pattern();
   }
 }
 

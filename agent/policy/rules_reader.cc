@@ -14,7 +14,11 @@ namespace {
 using config::JsonObject;
 using config::JsonValue;
 
-constexpr size_t kLongestClaim = 1000;  // a principal or a subject
+constexpr size_t kLongestClaim = 1000;    // a principal or a subject
+constexpr size_t kLongestCgroup = 4095;   // as a path of Linux
+constexpr size_t kMostRuleLabels = 32;    // of one entry
+constexpr size_t kLongestLabelKey = 317;  // of Kubernetes: a DNS name, "/" and a name
+constexpr size_t kLongestLabel = 63;      // likewise
 
 bool IsUnitName(std::string_view text) {
   if (text.size() > 255 || !(text.ends_with(".service") || text.ends_with(".scope"))) return false;
@@ -42,8 +46,14 @@ void ReadServiceAccount(const JsonValue& value, ReadRule& rule) {
 
 void ReadLabels(const JsonValue& value, ReadRule& rule) {
   if (!value.isObject()) return value.Expected("an object with labels and their values");
-  for (const auto& [key, label] : value.Members()) rule.labels.emplace_back(key, label.String());
-  if (rule.labels.empty()) value.Expected("at least one label");
+  for (const auto& [key, label] : value.Members()) {
+    rule.labels.emplace_back(key, label.String());
+    if (key.size() > kLongestLabelKey) label.Error("no label of Kubernetes has such a long key");
+    if (rule.labels.back().second.size() > kLongestLabel) label.Expected("a shorter label: no pod has such a long one");
+  }
+  if (rule.labels.empty() || rule.labels.size() > kMostRuleLabels) {
+    value.Expected(StrCat("at least one label and at most ", kMostRuleLabels));
+  }
   std::sort(rule.labels.begin(), rule.labels.end());
 }
 
@@ -109,6 +119,7 @@ ReadRule ReadAttested(const JsonObject& object) {
   } else if (*which == "cgroup") {
     rule = {ReadRule::Kind::kCgroup, text.AbsolutePath()};
     if (rule.text.size() > 1 && rule.text.back() == '/') text.Expected("a cgroup's path without a slash at its end");
+    if (rule.text.size() > kLongestCgroup) text.Expected("a shorter path");
     if (rule.text == "/") text.Error("the root cgroup holds every workload; write {\"any\": true} if that is meant");
   } else if (*which == "serviceAccount") {
     rule.kind = ReadRule::Kind::kServiceAccount;
@@ -173,7 +184,12 @@ ReadRule ReadReader(const JsonValue& value, const TopicPolicy& topic, UserLists&
 
 std::vector<ReadRule> ReadReaders(const JsonValue& value, const TopicPolicy& topic, UserLists& lists) {
   std::vector<ReadRule> rules;
-  for (const JsonValue& reader : value.List()) {
+  const std::vector<JsonValue> readers = value.List();
+  if (readers.size() > kMostReaders) {
+    value.Error(StrCat("a topic may have at most ", kMostReaders, " entries here, and this one has ", readers.size()));
+    return rules;
+  }
+  for (const JsonValue& reader : readers) {
     rules.push_back(ReadReader(reader, topic, lists));
     rules.back().position = rules.size() - 1;
   }

@@ -30,7 +30,7 @@
 namespace kveil::guard {
 
 // Nanoseconds or so, where an expression has RE2 take its slowest way. Records of 100 bytes and 16 usual expressions
-// come to 20,000 each, those of users with 3 consents to a few hundred.
+// come to 80,000 each, those of users with 3 consents to a few hundred.
 inline constexpr uint64_t kMostRuleWork = 2'000'000'000;
 
 // Which entries what is known of users meets. Most users have the same few facts: they are remembered, so that a record

@@ -451,7 +451,7 @@ TEST_F(ShareGuardTest, IsNotEndedForTheWorkOfItsRules) {
     const ByteBuffer produced = ProducedBatch({record}, kafka::Codec::kNone, batch);
     batches.insert(batches.end(), produced.begin(), produced.end());
   }
-  shared_->limits.workOfResponse = batches.size();  // a try of the expression counts 200,000
+  shared_->limits.workOfResponse = batches.size();  // a try of the expression counts 800,000
   EXPECT_EQ(Acquired(Guarded(ResponseOf(kClicks, batches, 0, 2))), (std::vector<std::pair<int64_t, int64_t>>{{0, 2}}));
 }
 

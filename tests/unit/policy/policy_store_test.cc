@@ -217,6 +217,20 @@ TEST_F(PolicyStoreTest, BrokenFileLeavesTheOldOnesInForce) {
   EXPECT_EQ(store_->generation(), 2u);
 }
 
+TEST_F(PolicyStoreTest, PoliciesBeyondTheirBoundsLeaveTheOldOnesInForce) {
+  Open();
+  std::string many;
+  for (int i = 0; i < 1001; ++i) {
+    many += (i == 0 ? "" : ",") + (R"({"pattern": "second-)" + std::to_string(i)) + R"(", "read": []})";
+  }
+  Write("b.json", R"({"topics": [)" + many + "]}");
+  ASSERT_TRUE(AwaitError());
+  EXPECT_TRUE(Has("first"));
+  EXPECT_FALSE(Has("second-1"));
+  EXPECT_EQ(store_->generation(), 1u);
+  EXPECT_THAT(std::string(store_->lastError().message()), HasSubstr("have 1001 entries with a \"pattern\""));
+}
+
 TEST_F(PolicyStoreTest, EmptiedAndRemovedFoldersLeaveTheOldOnesInForce) {
   Open();
   fs::remove(folder_ + "/a.json");
