@@ -31,29 +31,6 @@ std::string_view KindName(policy::SelectorKind kind) {
   return "unselected";
 }
 
-std::string PlaceText(const policy::UserSource& user) {
-  std::string pointers;
-  for (const formats::JsonPointer& pointer : user.pointers) {
-    StrAppend(&pointers, pointers.empty() ? "" : ", else ", pointer.text());
-  }
-  switch (user.from) {
-    case policy::UserSource::From::kValue:
-      return StrCat("user at ", pointers, " of the value");
-    case policy::UserSource::From::kKey:
-      return pointers.empty() ? "user is the record key" : StrCat("user at ", pointers, " of the record key");
-    case policy::UserSource::From::kHeader:
-      break;
-  }
-  return StrCat("user in the header ", user.header);
-}
-
-std::string UserText(const policy::UserSource& user) {
-  std::string text = PlaceText(user);
-  if (user.framing == formats::Framing::kConfluent) text += ", behind a schema's id";
-  if (user.as != formats::IdEncoding::kText) StrAppend(&text, ", as ", formats::NameOf(user.as));
-  return text;
-}
-
 std::string SealText(const TopicPolicy& topic) {
   if (!topic.seal) return "not sealed here";
   const std::string under = topic.seal->kek.has_value() ? StrCat(" under the KEK ", topic.seal->kek->Text()) : "";
@@ -65,8 +42,8 @@ std::string SealText(const TopicPolicy& topic) {
     case policy::SealScope::kUser:
       break;
   }
-  return StrCat("sealed with the user's key (", UserText(topic.seal->user), ", keyspace ", topic.seal->keyspace, ")",
-                under);
+  return StrCat("sealed with the user's key (", policy::TextOf(topic.seal->user), ", keyspace ", topic.seal->keyspace,
+                ")", under);
 }
 
 std::string EntriesText(const std::vector<policy::ReadRule>& rules) {

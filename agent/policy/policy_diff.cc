@@ -149,6 +149,30 @@ std::string SealChange(const TopicPolicy& before, const TopicPolicy& after) {
   return StrCat("is sealed with ", now, ", no longer with ", old);
 }
 
+std::string CompressText(CompressValues compress) {
+  switch (compress) {
+    case CompressValues::kAlways:
+      return "always compressed before they are sealed";
+    case CompressValues::kNever:
+      return "not compressed before they are sealed";
+    case CompressValues::kAuto:
+      break;
+  }
+  return "compressed before they are sealed where that pays";
+}
+
+// Beside whose keys there are, which SealChange has.
+void CompareSealing(const std::string& name, const SealRule& before, const SealRule& after,
+                    std::vector<TopicChange>& changes) {
+  const bool haveUsers = before.scope == SealScope::kUser && after.scope == SealScope::kUser;
+  if (haveUsers && TextOf(before.user) != TextOf(after.user)) {
+    changes.push_back({name, StrCat("whose a record is: ", TextOf(after.user), "; no longer: ", TextOf(before.user))});
+  }
+  if (before.compress != after.compress) {
+    changes.push_back({name, StrCat("values of compressed batches are ", CompressText(after.compress))});
+  }
+}
+
 void CompareTreatment(const std::string& name, const TopicPolicy* before, const TopicPolicy* after,
                       std::vector<TopicChange>& changes) {
   if (before == nullptr && after == nullptr) return;
@@ -162,6 +186,11 @@ void CompareTreatment(const std::string& name, const TopicPolicy* before, const 
     return;
   }
   if (std::string what = SealChange(*before, *after); !what.empty()) changes.push_back({name, std::move(what)});
+  if (before->seal.has_value() && after->seal.has_value()) CompareSealing(name, *before->seal, *after->seal, changes);
+  if (before->origin != after->origin) {
+    changes.push_back({name, after->origin.empty() ? StrCat("mirrors the topic ", before->origin, " no longer")
+                                                   : StrCat("mirrors the topic ", after->origin)});
+  }
   if (before->onDenied != after->onDenied || before->deniedMask != after->deniedMask) {
     changes.push_back({name, StrCat("records that rules deny are ", TextOf(after->onDenied, after->deniedMask))});
   }
@@ -183,6 +212,31 @@ void CompareTreatment(const std::string& name, const TopicPolicy* before, const 
     changes.push_back({name, passes ? "records without an envelope are passed to readers"
                                     : "records without an envelope are left out"});
   }
+}
+
+void ComparePurposes(const Policy& before, const Policy& after, std::vector<TopicChange>& changes) {
+  const auto compare = [&](const Policy& one, const Policy& other, std::string_view what) {
+    for (const std::string& purpose : one.purposes()) {
+      const auto others = other.purposes();
+      if (!std::binary_search(others.begin(), others.end(), purpose))
+        changes.push_back({"purpose " + purpose, std::string(what)});
+    }
+  };
+  compare(after, before, "users may consent to it");
+  compare(before, after, "users may not consent to it any more");
+}
+
+// Those of `policy` that `other` has, too, in the order in which they are tried.
+std::vector<std::string> CommonPatterns(const Policy& policy, const Policy& other) {
+  std::set<std::string> others;
+  for (const TopicPolicy& topic : other.topics()) {
+    if (topic.kind == SelectorKind::kPattern) others.insert(topic.selector);
+  }
+  std::vector<std::string> common;
+  for (const TopicPolicy& topic : policy.topics()) {
+    if (topic.kind == SelectorKind::kPattern && others.contains(topic.selector)) common.push_back(topic.selector);
+  }
+  return common;
 }
 
 using Rules = const std::vector<ReadRule>*;
@@ -238,6 +292,10 @@ PolicyDiff Compare(const Policy& before, const Policy& after) {
     CompareTreatment(name, old, now, diff.topics);
     CompareAccess(name, RulesOf(old, Access::kRead), RulesOf(now, Access::kRead), Access::kRead, diff.accesses);
     CompareAccess(name, RulesOf(old, Access::kWrite), RulesOf(now, Access::kWrite), Access::kWrite, diff.accesses);
+  }
+  ComparePurposes(before, after, diff.topics);
+  if (CommonPatterns(before, after) != CommonPatterns(after, before)) {
+    diff.topics.push_back({"patterns", "are tried in another order: of several that a topic fits, the first counts"});
   }
   const bool refused = before.unselected() == Unselected::kRefuse;
   if (refused != (after.unselected() == Unselected::kRefuse)) {

@@ -19,7 +19,7 @@ struct AccessChange {
   std::vector<std::string> keeps;  // where it gains or loses every record: what it has in any case
 };
 
-// Of one topic's entry, whoever reads it.
+// Of one topic's entry, whoever reads it, or of a purpose.
 struct TopicChange {
   std::string topic;
   std::string what;  // "is not sealed any more"

@@ -47,6 +47,22 @@ std::string TextOf(const Test& test) {
   return StrCat(answers.size() == 1 ? "is " : "is one of ", Joined(answers));
 }
 
+std::string PlaceText(const UserSource& user) {
+  std::string pointers;
+  for (const formats::JsonPointer& pointer : user.pointers) {
+    StrAppend(&pointers, pointers.empty() ? "" : ", else ", pointer.text());
+  }
+  switch (user.from) {
+    case UserSource::From::kValue:
+      return StrCat("user at ", pointers, " of the value");
+    case UserSource::From::kKey:
+      return pointers.empty() ? "user is the record key" : StrCat("user at ", pointers, " of the record key");
+    case UserSource::From::kHeader:
+      break;
+  }
+  return StrCat("user in the header ", user.header);
+}
+
 }  // namespace
 
 std::string TextOf(const ReadRule& rule) {
@@ -79,6 +95,13 @@ std::string TextOf(const ReadRule& rule) {
   append("principal", rule.claimed.principal.empty() ? "" : "User:" + rule.claimed.principal);
   append("certificate", rule.claimed.certificate);
   append("client id", rule.claimed.clientId);
+  return text;
+}
+
+std::string TextOf(const UserSource& user) {
+  std::string text = PlaceText(user);
+  if (user.framing == formats::Framing::kConfluent) text += ", behind a schema's id";
+  if (user.as != formats::IdEncoding::kText) StrAppend(&text, ", as ", formats::NameOf(user.as));
   return text;
 }
 
@@ -126,7 +149,9 @@ std::string TextOf(const Where& where) {
   for (const HeaderTest& header : where.headers)
     parts.push_back(StrCat("header ", header.name, " ", TextOf(header.test)));
   for (const ValueTest& value : where.values) {
-    parts.push_back(StrCat(value.pointer.text(), " of the value ", TextOf(value.test)));
+    parts.push_back(StrCat(value.pointer.text(), " of the value ",
+                           value.framing == formats::Framing::kConfluent ? "behind a schema's id " : "",
+                           TextOf(value.test)));
   }
   if (where.olderThan.has_value()) parts.push_back(StrCat("older than ", config::FormatDuration(*where.olderThan)));
   if (where.newerThan.has_value()) parts.push_back(StrCat("newer than ", config::FormatDuration(*where.newerThan)));

@@ -171,6 +171,47 @@ TEST(PolicyDiffTest, SaysWhatBecomesOfTopics) {
   EXPECT_THAT(Said(*empty, *refusing), ElementsAre("topics that no entry selects: may not be written to any more"));
 }
 
+TEST(PolicyDiffTest, SaysHowRecordsAreSealed) {
+  const auto sealed = [](const std::string& seal, const std::string& more = "") {
+    return PolicyWith(R"({"name": "t", "read": [], "seal": {)" + seal + "}" + more + "}");
+  };
+  const std::string ofTopic = R"("scope": "topic", "compress": )";
+  const auto compressed = [&](const std::string& how) { return sealed(ofTopic + how); };
+  const std::string values = "name t: values of compressed batches are ";
+  EXPECT_THAT(Said(*compressed(R"("never")"), *compressed(R"("always")")),
+              ElementsAre(values + "always compressed before they are sealed"));
+  EXPECT_THAT(Said(*compressed(R"("auto")"), *compressed(R"("never")")),
+              ElementsAre(values + "not compressed before they are sealed"));
+  EXPECT_THAT(Said(*compressed(R"("never")"), *sealed(R"("scope": "topic")")),
+              ElementsAre(values + "compressed before they are sealed where that pays"));
+  const auto users = [&](const std::string& user) { return sealed(R"("scope": "user", "user": )" + user); };
+  EXPECT_THAT(Said(*users(R"({"value": "/a"})"), *users(R"({"value": ["/b", "/a"]})")),
+              ElementsAre("name t: whose a record is: user at /b, else /a of the value; no longer: user at /a of the "
+                          "value"));
+  const std::string scope = R"("scope": "topic")";
+  EXPECT_THAT(Said(*sealed(scope), *sealed(scope, R"(, "origin": "o")")), ElementsAre("name t: mirrors the topic o"));
+  EXPECT_THAT(Said(*sealed(scope, R"(, "origin": "o")"), *sealed(scope)),
+              ElementsAre("name t: mirrors the topic o no longer"));
+}
+
+TEST(PolicyDiffTest, SaysWhichPurposesThereAre) {
+  const auto declaring = [](const std::string& purposes) {
+    return *Policy::Parse({{{"p.json", R"({"purposes": [)" + purposes + "]}"}}});
+  };
+  EXPECT_THAT(Said(*declaring(R"("ads", "research")"), *declaring(R"("marketing", "ads")")),
+              ElementsAre("purpose marketing: users may consent to it",
+                          "purpose research: users may not consent to it any more"));
+}
+
+TEST(PolicyDiffTest, SaysThatPatternsAreTriedInAnotherOrder) {
+  const std::string a = R"({"pattern": "a.*", "read": []})", b = R"({"pattern": ".*b", "read": []})";
+  EXPECT_THAT(Said(*PolicyWith(a + "," + b), *PolicyWith(b + "," + a)),
+              ElementsAre("patterns: are tried in another order: of several that a topic fits, the first counts"));
+  const std::string fresh = R"({"pattern": "c", "read": [{"any": true}]})";
+  EXPECT_THAT(Said(*PolicyWith(a + "," + b), *PolicyWith(a + "," + fresh + "," + b)),
+              ElementsAre("pattern c: is protected"));
+}
+
 // Another entry takes the place of one that is gone.
 TEST(PolicyDiffTest, FindsTheEntryThatCountsInstead) {
   const std::string prefix = R"({"prefix": "t", )" + std::string(kSealed) + R"(, "read": [)" + Unit("a") + "]}";
