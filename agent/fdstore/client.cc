@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 // In one look: what a store keeps, its hello and its end, and some that this version does not know.
 constexpr size_t kMostHeard = kMostKept + 64;
 // A store that does not hear that much is as good as away.
-constexpr size_t kMostOwed = 2 * kMostKept;
+constexpr size_t kMostOwed = 2 * kMostHeld;
 
 UniqueFd Duplicate(int fd) { return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
@@ -49,7 +49,7 @@ void Client::Forget(const std::string& name) {
 
 bool Client::KeepDuplicate(const std::string& name, int fd) {
   UniqueFd duplicate = Duplicate(fd);
-  const bool hasRoom = kept_.contains(name) || kept_.size() < kMostKept;
+  const bool hasRoom = kept_.contains(name) || kept_.size() < kMostHeld;
   if (duplicate.valid() && hasRoom) {
     kept_[name] = std::move(duplicate);
     refused_.erase(name);

@@ -17,14 +17,17 @@
 
 namespace kveil::fdstore {
 
+// What an agent keeps duplicates of. Those that a full store has no room for take the place of what is forgotten.
+inline constexpr size_t kMostHeld = 2 * kMostKept;
+
 // Any thread. Only TakeKept waits.
 class Client : public DescriptorStore {
  public:
   // `patience`: how long TakeKept waits for a store that has accepted the connection.
   explicit Client(std::string path, std::chrono::milliseconds patience = std::chrono::seconds(10));
 
-  // False: there are too many, by kMostKept, or no more descriptors. Otherwise the store has it as soon as it is there,
-  // and has room.
+  // False: there are too many, by kMostHeld, or no more descriptors. Otherwise the store has it as soon as it is there,
+  // and has room, which may be when others were forgotten.
   bool Keep(const std::string& name, int fd) override;
   void Forget(const std::string& name) override;
   // Call it once, before the others. Without a store, or one that does not answer in time, there is nothing. What an

@@ -140,13 +140,13 @@ void Server::Deny(int newcomer, const absl::Status& why) {
 }
 
 bool Server::IsSilent() const {
-  return agent_.valid() && Clock::now() >= heardAt_ + options_.patience &&
+  return agent_.valid() && Clock::now() >= heardAt_ + options_.silence &&
          std::ranges::any_of(newcomers_, &Newcomer::isMet);
 }
 
 Server::TimePoint Server::NextDeadline() const {
   TimePoint next = dropAt_;
-  for (const Newcomer& one : newcomers_) next = std::min(next, one.isMet ? heardAt_ + options_.patience : one.until);
+  for (const Newcomer& one : newcomers_) next = std::min(next, one.isMet ? heardAt_ + options_.silence : one.until);
   return next;
 }
 

@@ -26,8 +26,11 @@ class Server {
     // How long what is kept stays without an agent. Then it is closed: what waits is reset, and further connects are
     // refused, which clients understand sooner than silence.
     std::chrono::milliseconds keepFor = std::chrono::minutes(2);
-    // How long a process may take to say hello, and how long an agent may be silent while another one waits.
+    // How long a process may take to say hello.
     std::chrono::milliseconds patience = std::chrono::seconds(3);
+    // How long an agent may be silent while another one waits. It speaks each second, unless its registry holds it up
+    // for some seconds. Shorter than the next one waits for what is kept (Client).
+    std::chrono::milliseconds silence = std::chrono::seconds(8);
     size_t most = kMostKept;  // descriptors; fewer if this process may not have that many. Agents are told.
   };
   // Takes the place of whoever had the socket before, and makes its folder.

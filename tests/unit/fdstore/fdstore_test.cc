@@ -113,9 +113,9 @@ class FdstoreTest : public ::testing::Test {
   ~FdstoreTest() override { std::filesystem::remove_all(folder_); }
 
   std::unique_ptr<Store> StartStore(milliseconds keepFor = kLimit, size_t most = kMostKept,
-                                    milliseconds patience = kLimit) {
+                                    milliseconds patience = kLimit, milliseconds silence = kLimit) {
     return std::make_unique<Store>(
-        Server::Options{.path = path_, .keepFor = keepFor, .patience = patience, .most = most});
+        Server::Options{.path = path_, .keepFor = keepFor, .patience = patience, .silence = silence, .most = most});
   }
   // A process without a Client, and so without duplicates of its own.
   UniqueFd Connect() const {
@@ -282,11 +282,18 @@ TEST_F(FdstoreTest, ForgetsWhatASlowStoreHasNamed) {
 }
 
 TEST_F(FdstoreTest, ASilentProcessLosesItsPlaceWhenAnAgentComes) {
-  const auto store = StartStore(kLimit, kMostKept, milliseconds(200));
+  const auto store = StartStore(kLimit, kMostKept, kLimit, milliseconds(200));
   const UniqueFd saysNoMore = ServedAgent();
   const auto agent = StartAgent();
   EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
   EXPECT_FALSE(Heard(saysNoMore.get()).ok());
+}
+
+TEST_F(FdstoreTest, AnAgentThatIsHeldUpForAWhileKeepsItsPlace) {
+  const auto store = StartStore(kLimit, kMostKept, milliseconds(20));
+  const UniqueFd agent = ServedAgent(), waits = ConnectAsAgent(), silent = Connect();
+  EXPECT_FALSE(Heard(silent.get()).ok()) << "so long that this one is sent away";
+  EXPECT_TRUE(Receive(agent.get()).ok());
 }
 
 TEST_F(FdstoreTest, SilentProcessesDoNotKeepAnAgentWaiting) {
@@ -391,15 +398,18 @@ TEST_F(FdstoreTest, BothSidesHaveABound) {
   auto agent = StartAgent();
   for (size_t i = 0; i < kMostKept; ++i) ASSERT_TRUE(agent->Keep(StrCat("fd", i), pipe.write.get())) << i;
   EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
-  EXPECT_FALSE(agent->Keep("one more", pipe.write.get()));
+  EXPECT_TRUE(agent->Keep("one more", pipe.write.get())) << "for when there is room";
   EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(agent->Keep("fd1", pipe.write.get())) << "one that is kept may be replaced";
   agent->Forget("fd1");
-  EXPECT_EQ(agent->Watch().code(), absl::StatusCode::kResourceExhausted) << "there is room, but one is not kept";
-  agent->Forget("one more");
-  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); }));
+  EXPECT_TRUE(Eventually([&] { return agent->Watch().ok(); })) << "it has taken the place";
+  for (size_t i = kMostKept; i < kMostHeld; ++i) ASSERT_TRUE(agent->Keep(StrCat("fd", i), pipe.write.get())) << i;
+  EXPECT_FALSE(agent->Keep("too many", pipe.write.get()));
+  EXPECT_EQ(agent->Watch().message().substr(0, 5), "4097 ");
+  agent->Forget("too many");
+  EXPECT_EQ(agent->Watch().message().substr(0, 5), "4096 ");
   agent.reset();
-  EXPECT_EQ(WhatTheNextAgentGets().size(), kMostKept - 1);
+  EXPECT_EQ(WhatTheNextAgentGets().size(), kMostKept);
 }
 
 TEST_F(FdstoreTest, AnAgentKnowsHowMuchTheStoreKeeps) {
