@@ -10,10 +10,15 @@
 
 namespace kveil::cli {
 
-// CLI11 says only that a subcommand is missing when it does not know the one that was given.
+// CLI11 says first what is missing, though the cause may be a misspelled subcommand or option.
 std::string CommandLine::Explain(const CLI::Error& error) const {
-  const std::vector<std::string> unknown = app_.remaining();
-  if (!app_.get_subcommands().empty() || unknown.empty()) return error.what();
+  const CLI::App* asked = &app_;
+  while (!asked->get_subcommands().empty()) asked = asked->get_subcommands().front();
+  const std::vector<std::string> unknown = asked->remaining();
+  // CLI11 counts groups of options, too: these have no name.
+  const auto isNamed = [](const CLI::App* below) { return !below->get_name().empty(); };
+  const bool isGroup = !asked->get_subcommands(isNamed).empty();
+  if (unknown.empty() || !(isGroup || unknown.front().starts_with('-'))) return error.what();
   return StrCat("there is no \"", unknown.front(), "\"");
 }
 

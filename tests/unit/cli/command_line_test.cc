@@ -49,6 +49,8 @@ TEST_F(CommandLineTest, RefusesWhatItDoesNotKnow) {
   ExpectFailure(Run({"frobnicate"}), 2, "kveil: there is no \"frobnicate\"");
   ExpectFailure(Run({"--frobnicate", "status"}), 2, "--frobnicate");
   ExpectFailure(Run({"status", "--frobnicate"}), 2, "--frobnicate");
+  ExpectFailure(Run({"keys", "frobnicate"}), 2, "kveil: there is no \"frobnicate\"");
+  ExpectFailure(Run({"erase", "--frobnicate"}), 2, "kveil: there is no \"--frobnicate\"");
   ExpectFailure(Run({"status", "too", "many"}), 2, "too");
   ExpectFailure(Run({"policy"}), 2, "A subcommand is required");
   ExpectFailure(Run({"agent", "--json"}), 2, "--json");
@@ -56,6 +58,7 @@ TEST_F(CommandLineTest, RefusesWhatItDoesNotKnow) {
 
 TEST_F(CommandLineTest, AsksForWhatIsMissing) {
   ExpectFailure(Run({"erase"}), 2, "--user");
+  ExpectFailure(Run({"erase", "38"}), 2, "--user");
   ExpectFailure(Run({"erase", "--user"}), 2, "--user");
   ExpectFailure(Run({"inspect"}), 2, "VALUE");
 }
