@@ -50,6 +50,12 @@ void CommandLine::AddKeys() {
   rotate->add_option("--kek", rotate_.kek, "The same for a KEK of a policy, or for all of a provider (keys.keks)")
       ->type_name("PROVIDER[/KEY]");
   rotate->add_option("--reason", rotate_.reason, "Goes into the agent's log")->type_name("TEXT");
+  Add(
+      *keys, "make-version", "Have a PKCS#11 token make the next version of the root key, before `kveil keys rotate`",
+      "kveil keys make-version --config agent.json", [this] { return RunMakeKeyVersion(common_, rotate_.kek); },
+      /*withJson=*/false)
+      ->add_option("--kek", rotate_.kek, "That of a KEK of a policy (keys.keks)")
+      ->type_name("PROVIDER/KEY");
   CLI::App* const createRoot = Add(
       *keys, "create-root", "Make a root key file that several nodes are to share; an agent alone makes its own",
       "kveil keys create-root root.key", [this] { return RunCreateRootKey(files_.front()); }, /*withJson=*/false);

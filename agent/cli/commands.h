@@ -193,6 +193,8 @@ int RunAdvanceRootKey(const std::string& path, uint64_t generation, const std::s
 
 // Makes the registry that the configuration names, under its root key. Leaves one that is there as it is.
 int RunCreateRegistry(const CommonOptions& common);
+// Without `kek`, that of the root key.
+int RunMakeKeyVersion(const CommonOptions& common, const std::string& kek);
 
 struct KeysOptions {
   std::string from;      // an id, or how it begins; empty: all

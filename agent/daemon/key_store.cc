@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "keys/names/key_names.h"
 #include "keys/registry/open_registry.h"
 #include "keys/registry/registry.h"
 #include "keys/root/open_root_key.h"
@@ -125,6 +126,23 @@ absl::Status CheckRootKeyFiles(const config::KeysConfig& keys) {
     RETURN_IF_ERROR(keys::CheckPkcs11Files(Pkcs11OptionsOf(*provider->pkcs11)));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> MakeKeyVersion(const config::KeysConfig& keys, std::string_view kek) {
+  const config::ProviderConfig* provider = kek.empty() ? &keys.rootKey : nullptr;
+  const std::string_view name = kek.substr(0, kek.find('/'));
+  for (const config::KekProviderConfig& one : keys.kekProviders) {
+    if (!kek.empty() && one.name == name) provider = &one.provider;
+  }
+  if (provider == nullptr) return absl::NotFoundError(StrCat("there is no provider ", name, " (keys.keks)"));
+  if (!provider->pkcs11.has_value()) {
+    return absl::FailedPreconditionError(
+        "the key is in no PKCS#11 token: docs/keys.md says how its provider makes a new version");
+  }
+  keys::Pkcs11Options options = Pkcs11OptionsOf(*provider->pkcs11);
+  if (!kek.empty()) options.key = name.size() < kek.size() ? kek.substr(name.size() + 1) : std::string_view();
+  if (!keys::IsPkcs11KeyName(options.key)) return absl::InvalidArgumentError("name a KEK by PROVIDER/KEY");
+  return keys::MakePkcs11Version(options);
 }
 
 absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config) {

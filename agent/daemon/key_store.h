@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "config/config.h"
@@ -19,6 +20,11 @@ keys::PostgresOptions PostgresOptionsOf(const config::PostgresConfig& config);
 // a root key without its registry looks like a registry that was lost. Returns the registry's name. kAlreadyExists:
 // there is one, and it is left as it is. Other errors are those of the registry and the root key.
 absl::StatusOr<std::string> MakeRegistry(const config::KeysConfig& config);
+
+// Has the token of the root key make its next version or, with `kek` (PROVIDER/KEY, as in keys.keks), that of the KEK.
+// Returns what was made, for people: "PKCS#11 key root in token kveil: CKA_ID 02". kFailedPrecondition: the key is in
+// no PKCS#11 token, or needs the operator. Other errors as of RootKey.
+absl::StatusOr<std::string> MakeKeyVersion(const config::KeysConfig& keys, std::string_view kek);
 
 // OK if the files can be used that a root key in a PKCS#11 token needs: its module, and the PIN. Any other root key,
 // and whether the token takes the PIN, is looked at when the agent starts.

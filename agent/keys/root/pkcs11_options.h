@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace kveil::keys {
 
@@ -19,5 +20,9 @@ struct Pkcs11Options {
 
 // Whether the module can be loaded and the PIN read. Does not try the PIN.
 absl::Status CheckPkcs11Files(const Pkcs11Options& options);
+
+// Has the token make the next version of the key (pkcs11_root_key.h), and returns its name, for people: "PKCS#11 key
+// root in token kveil: CKA_ID 02".
+absl::StatusOr<std::string> MakePkcs11Version(const Pkcs11Options& options);
 
 }  // namespace kveil::keys

@@ -1,10 +1,15 @@
 #include "keys/root/pkcs11_root_key.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "keys/root/bound_seed.h"
+#include "keys/root/unwrap_each.h"
+#include "keys/root/wrapped_format.h"
 
 namespace kveil::keys {
 namespace {
@@ -13,6 +18,8 @@ using pkcs11::Module;
 using pkcs11::NameOf;
 
 constexpr std::string_view kProvider = "pkcs11";
+constexpr size_t kFields = 4;
+const pkcs11::Choice kNewest{pkcs11::Choice::Which::kNewest};
 constexpr size_t kNonceSize = 12;
 constexpr size_t kTagSize = 16;
 constexpr size_t kGcmSize = kNonceSize + crypto::SecretKey::kSize + kTagSize;
@@ -96,6 +103,49 @@ ck_rv_t UnwrapRfc3394(Module& module, ck_session_handle_t session, ck_object_han
   return value == CKR_OK && read.value_len != crypto::SecretKey::kSize ? CKR_FUNCTION_FAILED : value;
 }
 
+bool IsGcm(const Pkcs11Options& options) { return options.mechanism == Pkcs11Options::Mechanism::kAesGcm; }
+std::string_view MechanismOf(const Pkcs11Options& options) { return IsGcm(options) ? "AES-GCM" : "AES-KEY-WRAP"; }
+size_t SizeOfWrappedSeed(const Pkcs11Options& options) { return IsGcm(options) ? kGcmSize : kKeyWrapSize; }
+
+// What is before the check in a key that was wrapped before keys had versions.
+std::string OlderHeader(const Pkcs11Options& options) {
+  std::string header;
+  for (const std::string_view part : {kProvider, std::string_view(options.token), std::string_view(options.key)}) {
+    header.append(part).push_back('\0');
+  }
+  header.push_back(IsGcm(options) ? '\1' : '\2');
+  return header;
+}
+
+struct Parts {
+  pkcs11::Choice version;
+  Bytes check, wrapped;
+};
+std::optional<Parts> Unpack(const Pkcs11Options& options, const RootKey::WrappedKey& key) {
+  Parts parts;
+  Bytes rest;
+  if (const auto unpacked = UnpackWrapped(kProvider, kFields, key.wrapped, key.context)) {
+    const std::vector<std::string_view>& fields = unpacked->fields;
+    parts.version.which = pkcs11::Choice::Which::kNamed;
+    parts.version.id = absl::HexStringToBytes(ToAbsl(fields[2]));
+    const std::string hex = absl::BytesToHexString(parts.version.id);
+    if (fields[0] != options.token || fields[1] != options.key || fields[2] != hex ||
+        fields[3] != MechanismOf(options)) {
+      return std::nullopt;
+    }
+    rest = unpacked->rest;
+  } else {
+    const std::string header = OlderHeader(options);
+    if (!AsText(key.wrapped).starts_with(header)) return std::nullopt;
+    parts.version.which = pkcs11::Choice::Which::kOldest;
+    rest = key.wrapped.subspan(header.size());
+  }
+  if (rest.size() != kSeedCheckSize + SizeOfWrappedSeed(options)) return std::nullopt;
+  parts.check = rest.first(kSeedCheckSize);
+  parts.wrapped = rest.subspan(kSeedCheckSize);
+  return parts;
+}
+
 }  // namespace
 
 Pkcs11RootKey::Pkcs11RootKey(const Pkcs11Options& options, std::shared_ptr<Pkcs11Token> token)
@@ -107,24 +157,22 @@ absl::Status Pkcs11RootKey::Named(const absl::Status& status) const {
   return absl::Status(status.code(), StrCat(name_, ": ", ToStd(status.message())));
 }
 
-ByteBuffer Pkcs11RootKey::Header() const {
-  ByteBuffer header;
-  for (const std::string_view part : {kProvider, std::string_view(options_.token), std::string_view(options_.key)}) {
-    Append(header, AsBytes(part));
-    header.push_back(0);
-  }
-  header.push_back(options_.mechanism == Pkcs11Options::Mechanism::kAesGcm ? 1 : 2);
-  return header;
-}
-
 absl::StatusOr<RootKey::DataKey> Pkcs11RootKey::GenerateDataKey(Bytes context, Deadline /*deadline*/) {
   const crypto::SecretKey seed = crypto::SecretKey::Random();
-  const absl::StatusOr<ByteBuffer> wrapped = WrapSeed(seed);
+  absl::StatusOr<ByteBuffer> wrapped = Wrap(seed, context);
   if (!wrapped.ok()) return Named(wrapped.status());
-  DataKey result{DataKeyOf(kProvider, seed, context), Header()};
-  Append(result.wrapped, Bytes(CheckOf(kProvider, seed, context)).first(kSeedCheckSize));
-  Append(result.wrapped, *wrapped);
-  return result;
+  return DataKey{DataKeyOf(kProvider, seed, context), *std::move(wrapped)};
+}
+
+absl::StatusOr<ByteBuffer> Pkcs11RootKey::Wrap(const crypto::SecretKey& seed, Bytes context) {
+  ASSIGN_OR_RETURN(const WrappedSeed wrapped, WrapSeed(seed, kNewest));
+  ByteBuffer rest;
+  const SeedCheck check = CheckOf(kProvider, seed, context);
+  Append(rest, Bytes(check).first(kSeedCheckSize));
+  Append(rest, wrapped.bytes);
+  const std::string id = absl::BytesToHexString(wrapped.id);
+  const std::string_view fields[] = {options_.token, options_.key, id, MechanismOf(options_)};
+  return PackWrapped(kProvider, fields, context, rest);
 }
 
 std::vector<absl::StatusOr<crypto::SecretKey>> Pkcs11RootKey::Unwrap(absl::Span<const WrappedKey> keys,
@@ -134,65 +182,94 @@ std::vector<absl::StatusOr<crypto::SecretKey>> Pkcs11RootKey::Unwrap(absl::Span<
     // What holds for the token, holds for the next one, too.
     absl::Status before = answers.empty() ? absl::OkStatus() : answers.back().status();
     if (std::chrono::steady_clock::now() >= deadline) before = Named(absl::UnavailableError("there is no time left"));
-    if (!before.ok() && !absl::IsDataLoss(before)) {
+    if (absl::IsUnavailable(before) || absl::IsPermissionDenied(before)) {
       answers.emplace_back(before);
       continue;
     }
-    absl::StatusOr<crypto::SecretKey> answer = UnwrapOne(key);
-    answers.push_back(answer.ok() ? std::move(answer) : Named(answer.status()));
+    const absl::StatusOr<crypto::SecretKey> seed = Unwrap(key);
+    if (seed.ok()) {
+      answers.emplace_back(DataKeyOf(kProvider, *seed, key.context));
+    } else {
+      answers.emplace_back(Named(seed.status()));
+    }
   }
   return answers;
 }
 
-absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapOne(const WrappedKey& key) {
-  const ByteBuffer header = Header();
-  const size_t size = options_.mechanism == Pkcs11Options::Mechanism::kAesGcm ? kGcmSize : kKeyWrapSize;
-  if (key.wrapped.size() != header.size() + kSeedCheckSize + size ||
-      key.wrapped.first(header.size()) != Bytes(header)) {
-    return absl::DataLossError("a key was wrapped by another one, or is damaged");
+std::vector<absl::StatusOr<ByteBuffer>> Pkcs11RootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
+  return RewrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<ByteBuffer> {
+    if (std::chrono::steady_clock::now() >= deadline) return Named(absl::UnavailableError("there is no time left"));
+    const absl::StatusOr<crypto::SecretKey> seed = Unwrap(key);
+    if (!seed.ok()) return Named(seed.status());
+    absl::StatusOr<ByteBuffer> rewrapped = Wrap(*seed, key.context);
+    if (!rewrapped.ok()) return Named(rewrapped.status());
+    return rewrapped;
+  });
+}
+
+std::string Pkcs11RootKey::VersionOf(const WrappedKey& key) const {
+  const std::optional<Parts> parts = Unpack(options_, key);
+  const bool isNamed = parts.has_value() && parts->version.which == pkcs11::Choice::Which::kNamed;
+  return isNamed ? pkcs11::NameOfId(parts->version.id) : "";
+}
+
+absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::Unwrap(const WrappedKey& key) {
+  const std::optional<Parts> parts = Unpack(options_, key);
+  if (!parts.has_value()) {
+    return absl::DataLossError("a key was wrapped by another one or for another purpose, or is damaged");
   }
-  const Bytes check = key.wrapped.subspan(header.size(), kSeedCheckSize);
-  const Bytes wrapped = key.wrapped.subspan(header.size() + kSeedCheckSize);
   ck_rv_t value = CKR_OK;
-  absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(wrapped, value);
+  absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(parts->wrapped, parts->version, value);
   if (!seed.ok() && value != CKR_OK && !absl::IsFailedPrecondition(seed.status())) {
     // Tokens do not agree on what they return for damage, and SoftHSM returns CKR_GENERAL_ERROR. If the key works, and
     // it is not just that it works again, it is not the key.
-    RETURN_IF_ERROR(Probe());
+    RETURN_IF_ERROR(Probe(parts->version));
     value = CKR_OK;
-    seed = UnwrapSeed(wrapped, value);
+    seed = UnwrapSeed(parts->wrapped, parts->version, value);
     if (value != CKR_OK && !absl::IsFailedPrecondition(seed.status())) {
       return absl::DataLossError(
           StrCat("a key is damaged, or was wrapped by another one of this name: ", NameOf(value)));
     }
   }
   if (!seed.ok()) return seed.status();
-  if (crypto::EqualInConstantTime(check, Bytes(CheckOf(kProvider, *seed, key.context)).first(kSeedCheckSize))) {
-    return DataKeyOf(kProvider, *seed, key.context);
+  if (crypto::EqualInConstantTime(parts->check, Bytes(CheckOf(kProvider, *seed, key.context)).first(kSeedCheckSize))) {
+    return seed;
   }
   return absl::DataLossError("a key is damaged, or was wrapped for another purpose");
 }
 
-absl::StatusOr<ByteBuffer> Pkcs11RootKey::WrapSeed(const crypto::SecretKey& seed) {
-  ByteBuffer wrapped;
-  const auto wrap = options_.mechanism == Pkcs11Options::Mechanism::kAesGcm ? EncryptGcm : WrapRfc3394;
+Pkcs11Token::Outcome Pkcs11RootKey::CallWith(const pkcs11::Choice& choice, const Use& use) {
+  return token_->Call([&](Module& module, ck_session_handle_t session) -> Pkcs11Token::Outcome {
+    ck_rv_t value = CKR_OK;
+    const absl::StatusOr<pkcs11::Version> version = pkcs11::FindVersion(module, session, options_.key, choice, value);
+    if (!version.ok()) return {version.status(), value};
+    return {absl::OkStatus(), use(module, session, *version)};
+  });
+}
+
+absl::StatusOr<Pkcs11RootKey::WrappedSeed> Pkcs11RootKey::WrapSeed(const crypto::SecretKey& seed,
+                                                                   const pkcs11::Choice& choice) {
+  WrappedSeed wrapped;
+  const auto wrap = IsGcm(options_) ? EncryptGcm : WrapRfc3394;
   const Pkcs11Token::Outcome outcome =
-      token_->Call(options_.key, [&](Module& module, ck_session_handle_t session, ck_object_handle_t key) {
-        return wrap(module, session, key, seed, wrapped);
+      CallWith(choice, [&](Module& module, ck_session_handle_t session, const pkcs11::Version& version) {
+        wrapped.id = version.id;
+        return wrap(module, session, version.key, seed, wrapped.bytes);
       });
   RETURN_IF_ERROR(outcome.status);
   if (outcome.value != CKR_OK) return absl::UnavailableError(StrCat("wrapping fails: ", NameOf(outcome.value)));
   return wrapped;
 }
 
-absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapSeed(Bytes wrapped, ck_rv_t& value) {
+absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapSeed(Bytes wrapped, const pkcs11::Choice& choice,
+                                                            ck_rv_t& value) {
   crypto::SecretKey seed;
-  const auto unwrap = options_.mechanism == Pkcs11Options::Mechanism::kAesGcm ? DecryptGcm : UnwrapRfc3394;
+  const auto unwrap = IsGcm(options_) ? DecryptGcm : UnwrapRfc3394;
   const Pkcs11Token::Outcome outcome =
-      token_->Call(options_.key, [&](Module& module, ck_session_handle_t session, ck_object_handle_t key) {
+      CallWith(choice, [&](Module& module, ck_session_handle_t session, const pkcs11::Version& version) {
         ByteBuffer copy;
         Append(copy, wrapped);
-        return unwrap(module, session, key, std::move(copy), seed);
+        return unwrap(module, session, version.key, std::move(copy), seed);
       });
   RETURN_IF_ERROR(outcome.status);
   value = outcome.value;
@@ -200,16 +277,47 @@ absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapSeed(Bytes wrapped, ck_rv
   return seed;
 }
 
-absl::Status Pkcs11RootKey::Probe() {
+absl::StatusOr<std::string> Pkcs11RootKey::MakeVersion() {
+  std::string id;
+  const Pkcs11Token::Outcome newest =
+      CallWith(kNewest, [&](Module&, ck_session_handle_t, const pkcs11::Version& version) {
+        id = pkcs11::IdAfter(version.id);
+        return CKR_OK;
+      });
+  if (!newest.status.ok()) return Named(newest.status);
+  const absl::Status made = token_
+                                ->CallToWrite([&](Module& module, ck_session_handle_t session) {
+                                  ck_rv_t value = CKR_OK;
+                                  absl::Status status =
+                                      pkcs11::MakeVersion(module, session, options_.key, id, !IsGcm(options_), value);
+                                  return Pkcs11Token::Outcome{std::move(status), value};
+                                })
+                                .status;
+  if (made.ok()) return pkcs11::NameOfId(id);
+  return Named(absl::FailedPreconditionError(
+      StrCat("the token does not make the next key: ", ToStd(made.message()),
+             ". Make it by the token's own tools: an AES key of 256 bits with this label and ", pkcs11::NameOfId(id),
+             ", private, sensitive and not extractable. Agents use it as soon as it is there")));
+}
+
+absl::StatusOr<std::string> MakePkcs11Version(const Pkcs11Options& options) {
+  Pkcs11RootKey key(options);
+  ASSIGN_OR_RETURN(const std::string version, key.MakeVersion());
+  return StrCat(key.name(), ": ", version);
+}
+
+absl::Status Pkcs11RootKey::Probe(const pkcs11::Choice& choice) {
   const crypto::SecretKey seed = crypto::SecretKey::Random();
-  ASSIGN_OR_RETURN(const ByteBuffer wrapped, WrapSeed(seed));
+  ASSIGN_OR_RETURN(const WrappedSeed wrapped, WrapSeed(seed, choice));
   ck_rv_t value = CKR_OK;
-  ASSIGN_OR_RETURN(const crypto::SecretKey unwrapped, UnwrapSeed(wrapped, value));
+  // By the same one, also where a newer one is made meanwhile.
+  const pkcs11::Choice same{pkcs11::Choice::Which::kNamed, wrapped.id};
+  ASSIGN_OR_RETURN(const crypto::SecretKey unwrapped, UnwrapSeed(wrapped.bytes, same, value));
   return unwrapped.Equals(seed) ? absl::OkStatus() : absl::UnavailableError("does not unwrap what it wraps");
 }
 
 absl::Status Pkcs11RootKey::Check(Deadline /*deadline*/) {
-  const absl::Status works = Probe();
+  const absl::Status works = Probe(kNewest);
   return works.ok() ? works : Named(works);
 }
 

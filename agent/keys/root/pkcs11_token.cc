@@ -71,42 +71,6 @@ absl::StatusOr<ck_slot_id_t> SlotOf(pkcs11::Module& module, const std::string& t
   return found.front();
 }
 
-// A root key that can be read out of its token protects nothing.
-absl::Status CheckIsKept(pkcs11::Module& module, ck_session_handle_t session, ck_object_handle_t key, ck_rv_t& value) {
-  unsigned char isPrivate = 0, isSensitive = 0, isExtractable = 1;
-  struct ck_attribute read[] = {{CKA_PRIVATE, &isPrivate, sizeof isPrivate},
-                                {CKA_SENSITIVE, &isSensitive, sizeof isSensitive},
-                                {CKA_EXTRACTABLE, &isExtractable, sizeof isExtractable}};
-  value = module.C_GetAttributeValue(session, key, read, std::size(read));
-  if (value != CKR_OK) return Failed("C_GetAttributeValue", value);
-  if (isPrivate != 0 && isSensitive != 0 && isExtractable == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      "the key can be read out of the token: it has to be private and sensitive, and not extractable");
-}
-
-// One AES key with the label, which does not leave the token. C_FindObjectsFinal whatever comes before it.
-absl::StatusOr<ck_object_handle_t> FindKey(pkcs11::Module& module, ck_session_handle_t session, std::string label,
-                                           ck_rv_t& value) {
-  ck_object_class_t objectClass = CKO_SECRET_KEY;
-  ck_key_type_t type = CKK_AES;
-  unsigned char isOnToken = 1;
-  struct ck_attribute wanted[] = {{CKA_CLASS, &objectClass, sizeof objectClass},
-                                  {CKA_KEY_TYPE, &type, sizeof type},
-                                  {CKA_TOKEN, &isOnToken, sizeof isOnToken},
-                                  {CKA_LABEL, label.data(), label.size()}};
-  value = module.C_FindObjectsInit(session, wanted, std::size(wanted));
-  if (value != CKR_OK) return Failed("C_FindObjectsInit", value);
-  ck_object_handle_t keys[2];
-  unsigned long count = 0;
-  value = module.C_FindObjects(session, keys, std::size(keys), &count);
-  (void)module.C_FindObjectsFinal(session);
-  if (value != CKR_OK) return Failed("C_FindObjects", value);
-  if (count == 0) return absl::FailedPreconditionError("there is no such AES key: it was deleted, or never made");
-  if (count > 1) return absl::FailedPreconditionError("several AES keys have this label");
-  RETURN_IF_ERROR(CheckIsKept(module, session, keys[0], value));
-  return keys[0];
-}
-
 // What this process knows of a token's PIN, whichever root key in it asks.
 struct KnownPins {
   Mutex mutex;  // held while one is tried: several root keys must not try the same
@@ -144,13 +108,13 @@ Pkcs11Token::~Pkcs11Token() {
   if (isOpen_) (void)login_.module->C_CloseSession(session_);
 }
 
-Pkcs11Token::Outcome Pkcs11Token::Call(const std::string& key, const Use& use) {
+Pkcs11Token::Outcome Pkcs11Token::Call(const Use& use, ck_flags_t flags) {
   Outcome outcome;
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (isStopping_) return {absl::UnavailableError("the agent is ending")};
     const absl::StatusOr<Login> login = GetLogin();
     if (!login.ok()) return {login.status()};
-    outcome = CallOnce(*login, key, use);
+    outcome = CallOnce(*login, use, flags);
     if (!IsLost(outcome.value)) break;
     Forget(*login);
     outcome.status = Failed("the token", outcome.value);
@@ -158,24 +122,23 @@ Pkcs11Token::Outcome Pkcs11Token::Call(const std::string& key, const Use& use) {
   return outcome;
 }
 
-Pkcs11Token::Outcome Pkcs11Token::CallOnce(const Login& login, const std::string& label, const Use& use) {
+Pkcs11Token::Outcome Pkcs11Token::CallOnce(const Login& login, const Use& use, ck_flags_t flags) {
   pkcs11::Module& module = *login.module;
   ck_session_handle_t session = 0;
-  ck_rv_t value = module.C_OpenSession(login.slot, CKF_SERIAL_SESSION, nullptr, nullptr, &session);
+  ck_rv_t value = module.C_OpenSession(login.slot, flags, nullptr, nullptr, &session);
   if (value != CKR_OK) return {Failed("C_OpenSession", value), value};
   // To whoever is not logged in, a token says that there is no key.
   struct ck_session_info info = {};
   value = module.C_GetSessionInfo(session, &info);
-  if (value == CKR_OK && info.state != CKS_RO_USER_FUNCTIONS) value = CKR_USER_NOT_LOGGED_IN;
-  absl::StatusOr<ck_object_handle_t> key = Failed("C_GetSessionInfo", value);
-  if (value == CKR_OK) key = FindKey(module, session, label, value);
-  if (key.ok()) value = use(module, session, *key);
+  const ck_state_t loggedIn = (flags & CKF_RW_SESSION) != 0 ? CKS_RW_USER_FUNCTIONS : CKS_RO_USER_FUNCTIONS;
+  if (value == CKR_OK && info.state != loggedIn) value = CKR_USER_NOT_LOGGED_IN;
+  Outcome outcome{Failed("C_GetSessionInfo", value), value};
+  if (value == CKR_OK) outcome = use(module, session);
   (void)module.C_CloseSession(session);
-  if (!key.ok()) return {key.status(), value};
-  if (IsAboutKey(value)) {
-    return {absl::FailedPreconditionError(StrCat("the key cannot be used: ", NameOf(value))), value};
+  if (outcome.status.ok() && IsAboutKey(outcome.value)) {
+    outcome.status = absl::FailedPreconditionError(StrCat("the key cannot be used: ", NameOf(outcome.value)));
   }
-  return {absl::OkStatus(), value};
+  return outcome;
 }
 
 absl::StatusOr<Pkcs11Token::Login> Pkcs11Token::GetLogin() {

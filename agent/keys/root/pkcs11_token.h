@@ -1,4 +1,4 @@
-// A PKCS#11 token: finding it and its keys, being logged in, and noticing that one of them was lost.
+// A PKCS#11 token: finding it, being logged in, and noticing that one of them was lost.
 #pragma once
 
 #include <atomic>
@@ -29,17 +29,18 @@ class Pkcs11Token {
   Pkcs11Token(const Pkcs11Token&) = delete;
   Pkcs11Token& operator=(const Pkcs11Token&) = delete;
 
-  // Calls the module with a session of its own, which is logged in, and the AES key with that label. `value` is what
-  // the module returned last; it means nothing when the status is an error.
-  using Use = std::function<ck_rv_t(pkcs11::Module& module, ck_session_handle_t session, ck_object_handle_t key)>;
   struct Outcome {
-    absl::Status status;  // of getting as far as the call, and of a call that says that the key cannot be used so
-    ck_rv_t value = CKR_OK;
+    absl::Status status;     // of getting as far as the call, and of a call that says that the key cannot be used so
+    ck_rv_t value = CKR_OK;  // what the module returned last; it means nothing when the status is an error
   };
+  // Calls the module with a session of its own, which is logged in.
+  using Use = std::function<Outcome(pkcs11::Module& module, ck_session_handle_t session)>;
   // When the session, the login or the token is lost, all is opened anew and the call is made once more.
   // kUnavailable: the token is not there, or fails. kFailedPrecondition, kPermissionDenied: the operator has to do
   // something.
-  Outcome Call(const std::string& key, const Use& use);
+  Outcome Call(const Use& use) { return Call(use, CKF_SERIAL_SESSION); }
+  // The same with a session that may change what is in the token.
+  Outcome CallToWrite(const Use& use) { return Call(use, CKF_SERIAL_SESSION | CKF_RW_SESSION); }
 
   void Stop() { isStopping_ = true; }
 
@@ -50,7 +51,8 @@ class Pkcs11Token {
     uint64_t number = 0;
   };
 
-  static Outcome CallOnce(const Login& login, const std::string& key, const Use& use);
+  Outcome Call(const Use& use, ck_flags_t flags);
+  static Outcome CallOnce(const Login& login, const Use& use, ck_flags_t flags);
   absl::StatusOr<Login> GetLogin();
   absl::Status Open() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status EnterPin(ck_session_handle_t session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

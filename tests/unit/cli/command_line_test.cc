@@ -8,7 +8,9 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <thread>
 
@@ -20,6 +22,23 @@ namespace kveil::cli {
 namespace {
 
 class CommandLineTest : public CommandTest {};
+
+constexpr char kSoftHsm[] = "/usr/lib/softhsm/libsofthsm2.so";
+
+// SoftHSM reads where its tokens are once per process.
+class SoftTokens {
+ public:
+  SoftTokens() {
+    char path[] = "/tmp/softhsm-XXXXXX";
+    folder_ = mkdtemp(path);
+    std::ofstream(folder_ + "/conf") << "directories.tokendir = " << folder_ << "\nlog.level = ERROR\n";
+    setenv("SOFTHSM2_CONF", (folder_ + "/conf").c_str(), 1);
+  }
+  ~SoftTokens() { std::filesystem::remove_all(folder_); }
+
+ private:
+  std::string folder_;
+} softTokens;
 
 TEST_F(CommandLineTest, HelpsWithEverySubcommand) {
   const CommandResult all = Run({"--help"});
@@ -123,6 +142,44 @@ TEST_F(CommandLineTest, MakesARegistryAndReplacesNone) {
   ExpectFailure(Run({"keys", "create-registry", "--config", folder_ + "/missing.json"}), 1, "missing.json");
 }
 
+TEST_F(CommandLineTest, ATokenMakesTheNextVersionOfAKey) {
+  const auto shell = [](const std::string& command) { EXPECT_EQ(system(command.c_str()), 0) << command; };
+  shell("softhsm2-util --init-token --free --label t --so-pin 0000 --pin 4321 > /dev/null");
+  const std::string bytes = Write("aes", std::string(32, 'k'));
+  for (const char* label : {"root", "orders"}) {
+    shell(StrCat("softhsm2-util --import ", bytes, " --aes --token t --pin 4321 --id 01 --label ", label,
+                 " > /dev/null"));
+  }
+  const std::string token =
+      StrCat(R"("pkcs11": {"module": ")", kSoftHsm, R"(", "token": "t", "pinFile": ")", Write("pin", "4321\n"), "\"");
+  const std::string intercept =
+      R"({"intercept":{"targets":[{"cluster":"main","cidr":"192.0.2.0/24","ports":"9092"}]}, "keys": )";
+  const std::string config = Write(
+      "agent.json", StrCat(intercept, R"({"root": {)", token, R"(, "key": "root"}}, "keks": )", R"({"hsm": {)", token,
+                           R"(}}, "v": {"vault": )", R"({"address": "https://v:1", "tokenFile": "/t"}}}}})"));
+  const std::vector<std::string> command = {"keys", "make-version", "--config", config};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), command.begin(), command.end());
+    return Run(std::move(more));
+  };
+  const CommandResult made = Run(command);
+  EXPECT_EQ(made.exitStatus, 0) << made.err;
+  EXPECT_EQ(made.out,
+            "made PKCS#11 key root in token t: CKA_ID 02. Agents wrap by it from now on; next: kveil keys rotate\n");
+  EXPECT_NE(Run(command).out.find("CKA_ID 03"), std::string::npos);
+  const CommandResult kek = with({"--kek", "hsm/orders"});
+  EXPECT_EQ(kek.exitStatus, 0) << kek.err;
+  EXPECT_EQ(kek.out,
+            "made PKCS#11 key orders in token t: CKA_ID 02. Agents wrap by it from now on; next: kveil keys rotate "
+            "--kek hsm/orders\n");
+  ExpectFailure(with({"--kek", "hsm/clicks"}), 1, "there is no such AES key");
+  ExpectFailure(with({"--kek", "hsm"}), 1, "name a KEK by PROVIDER/KEY");
+  ExpectFailure(with({"--kek", "w/orders"}), 1, "there is no provider w");
+  ExpectFailure(with({"--kek", "v/orders"}), 1, "the key is in no PKCS#11 token");
+  const std::string file = Write("file.json", StrCat(intercept, R"({"root": {"file": "/nowhere"}}})"));
+  ExpectFailure(Run({"keys", "make-version", "--config", file}), 1, "the key is in no PKCS#11 token");
+}
+
 TEST_F(CommandLineTest, FailsWithoutAConfiguration) {
   const std::string missing = folder_ + "/missing.json";
   ExpectFailure(Run({"config", "show", "--config", missing}), 1, "kveil config show: " + missing);
@@ -179,7 +236,7 @@ TEST_F(CommandLineTest, ReadsWhatAnAgentWouldReadAndChangesNothing) {
   };
   ExpectFailure(Run({"agent", "--check", "--config", config(pkcs11("/nowhere.so", "/nowhere.pin"))}), 1,
                 "PKCS#11 module /nowhere.so");
-  const std::string module = "/usr/lib/softhsm/libsofthsm2.so";
+  const std::string module = kSoftHsm;
   ExpectFailure(Run({"agent", "--check", "--config", config(pkcs11(module, "/nowhere.pin"))}), 1, "/nowhere.pin");
   const CommandResult token = Run({"agent", "--check", "--config", config(pkcs11(module, Write("pin", "4321\n")))});
   EXPECT_TRUE(filesAreGood(token)) << token.out << token.err;

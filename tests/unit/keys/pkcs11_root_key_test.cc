@@ -56,14 +56,139 @@ class Pkcs11RootKeyTest : public KeyTest, public testing::WithParamInterface<Mec
   std::string key_;
 };
 
-TEST_P(Pkcs11RootKeyTest, AWrappedKeyBeginsWithTheProviderTheTokenTheKeyAndTheMechanism) {
+TEST_P(Pkcs11RootKeyTest, AWrappedKeyBeginsWithTheProviderTheTokenTheKeyItsIdAndTheMechanism) {
   Pkcs11RootKey root(Options());
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x0a\x0b");
   const RootKey::DataKey made = Generate(root);
   const bool isGcm = GetParam() == Mechanism::kAesGcm;
-  const std::string header = std::string("pkcs11\0kveil test\0", 18) + key_ + '\0' + (isGcm ? '\1' : '\2');
+  std::string header;
+  for (const std::string& part : {std::string("pkcs11"), std::string(SoftToken::kLabel), key_, std::string("0a0b"),
+                                  std::string(isGcm ? "AES-GCM" : "AES-KEY-WRAP")}) {
+    header += part + '\0';
+  }
   EXPECT_EQ(AsText(made.wrapped).substr(0, header.size()), header);
-  EXPECT_EQ(made.wrapped.size(), header.size() + 16 + (isGcm ? 60 : 40));
+  EXPECT_EQ(made.wrapped.size(), header.size() + 8 + 16 + (isGcm ? 60 : 40));
   EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+}
+
+// As it was before keys had versions.
+TEST_P(Pkcs11RootKeyTest, AnOlderWrappedKeyIsOfTheOldestVersion) {
+  Pkcs11RootKey root(Options());
+  RootKey::DataKey made = Generate(root);
+  const size_t rest = 16 + (GetParam() == Mechanism::kAesGcm ? 60 : 40);
+  std::string older = std::string("pkcs11") + '\0' + SoftToken::kLabel + '\0' + key_ + '\0';
+  older += GetParam() == Mechanism::kAesGcm ? '\1' : '\2';
+  older += AsText(made.wrapped).substr(made.wrapped.size() - rest);
+  made.wrapped.assign(older.begin(), older.end());
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  EXPECT_EQ(root.VersionOf({made.wrapped, AsBytes("epoch 1")}), "");
+  EXPECT_TRUE(root.MakeVersion().ok());
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  EXPECT_EQ(Unwrap(root, made, "epoch 2").code(), Code::kDataLoss);
+  const RootKey::WrappedKey wrapped[] = {{made.wrapped, AsBytes("epoch 1")}};
+  const auto rewrapped = root.Rewrap(wrapped, Soon());
+  ASSERT_TRUE(rewrapped.at(0).ok()) << rewrapped.at(0).status();
+  EXPECT_EQ(root.VersionOf({*rewrapped[0], AsBytes("epoch 1")}), "CKA_ID 01");
+  token_.DeleteKey(key_, "");
+  EXPECT_EQ(Unwrap(root, made).code(), Code::kDataLoss) << "it does not say by which key it was wrapped";
+  made.wrapped = *rewrapped[0];
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  made.wrapped.resize(8);
+  EXPECT_EQ(Unwrap(root, made).code(), Code::kDataLoss);
+}
+
+TEST_P(Pkcs11RootKeyTest, TheGreatestIdWrapsAndTheOneThatIsNamedUnwraps) {
+  Pkcs11RootKey root(Options());
+  const auto madeBy = [&](const std::string& version) {
+    RootKey::DataKey made = Generate(root);
+    EXPECT_EQ(root.VersionOf({made.wrapped, AsBytes("epoch 1")}), version);
+    return made;
+  };
+  const auto expectMissing = [&](const RootKey::DataKey& made, const std::string& version) {
+    EXPECT_EQ(Unwrap(root, made).code(), Code::kFailedPrecondition) << Unwrap(root, made);
+    EXPECT_THAT(std::string(Unwrap(root, made).message()), HasSubstr("no AES key with this label and " + version));
+  };
+  std::vector<RootKey::DataKey> made;
+  made.push_back(madeBy("no CKA_ID"));
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\xff");
+  made.push_back(madeBy("CKA_ID ff"));
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, std::string("\x00\x0a", 2));  // less: it is 10
+  made.push_back(madeBy("CKA_ID ff"));
+  const auto next = root.MakeVersion();
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(*next, "CKA_ID 0100");
+  made.push_back(madeBy("CKA_ID 0100"));
+  for (const RootKey::DataKey& one : made) EXPECT_TRUE(Unwrap(root, one).ok()) << Unwrap(root, one);
+  token_.DeleteKey(key_, "\xff");
+  for (const size_t lost : {1, 2}) expectMissing(made[lost], "CKA_ID ff");
+  for (const size_t kept : {0, 3}) EXPECT_TRUE(Unwrap(root, made[kept]).ok()) << Unwrap(root, made[kept]);
+  token_.DeleteKey(key_, "");
+  expectMissing(made[0], "no CKA_ID");
+  // One that is lost says nothing of the others.
+  const RootKey::WrappedKey wrapped[] = {{made[1].wrapped, AsBytes("epoch 1")}, {made[3].wrapped, AsBytes("epoch 1")}};
+  const auto unwrapped = root.Unwrap(wrapped, Soon());
+  EXPECT_EQ(unwrapped.at(0).status().code(), Code::kFailedPrecondition);
+  EXPECT_TRUE(unwrapped.at(1).ok()) << unwrapped.at(1).status();
+}
+
+TEST_P(Pkcs11RootKeyTest, TwoNewestKeysWrapNothing) {
+  Pkcs11RootKey root(Options());
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x02");
+  const RootKey::DataKey made = Generate(root);
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x03");
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, std::string("\x00\x03", 2));  // the same number
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  for (const absl::Status& status :
+       {root.GenerateDataKey(AsBytes("c"), Soon()).status(), root.Check(Soon()), root.MakeVersion().status()}) {
+    EXPECT_EQ(status.code(), Code::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("several AES keys have this label and CKA_ID"));
+  }
+}
+
+TEST_P(Pkcs11RootKeyTest, ATokenThatMakesNoKeyLeavesItToTheOperator) {
+  Pkcs11RootKey root(Options());
+  const RootKey::DataKey made = Generate(root);
+  token_.SetOnGenerate([] { return ck_rv_t{CKR_FUNCTION_NOT_SUPPORTED}; });
+  const absl::Status refused = root.MakeVersion().status();
+  token_.SetOnGenerate(nullptr);
+  EXPECT_EQ(refused.code(), Code::kFailedPrecondition);
+  EXPECT_EQ(refused.message(),
+            StrCat("PKCS#11 key ", key_,
+                   " in token kveil test: the token does not make the next key: CKR_FUNCTION_NOT_SUPPORTED. Make it by "
+                   "the token's own tools: an AES key of 256 bits with this label and CKA_ID 01, private, sensitive "
+                   "and not extractable. Agents use it as soon as it is there"));
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x01");
+  const RootKey::DataKey next = Generate(root);
+  EXPECT_EQ(root.VersionOf({next.wrapped, AsBytes("epoch 1")}), "CKA_ID 01");
+  for (const RootKey::DataKey* one : {&made, &next}) EXPECT_TRUE(Unwrap(root, *one).ok()) << Unwrap(root, *one);
+}
+
+TEST_P(Pkcs11RootKeyTest, OfTwoThatMakeTheNextVersionAtOnceOneIsKept) {
+  Pkcs11RootKey root(Options());
+  token_.SetOnGenerate([&] {
+    token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x01");
+    return ck_rv_t{CKR_OK};
+  });
+  const absl::Status second = root.MakeVersion().status();
+  token_.SetOnGenerate(nullptr);
+  EXPECT_EQ(second.code(), Code::kFailedPrecondition) << second;
+  EXPECT_THAT(std::string(second.message()), HasSubstr("several AES keys have this label and CKA_ID 01"));
+  EXPECT_EQ(token_.CountKeys(key_, "\x01"), 1u);
+  EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
+}
+
+TEST_P(Pkcs11RootKeyTest, ManyKeysOfALabelAreRefused) {
+  Pkcs11RootKey root(Options());
+  for (char id = 1; id < 64; ++id) token_.MakeKey(key_, CKA_VENDOR_DEFINED, {id});
+  EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x70");
+  EXPECT_THAT(std::string(root.Check(Soon()).message()), HasSubstr("more than 64 AES keys have this label"));
+  token_.DeleteKey(key_, "\x70");
+  token_.DeleteKey(key_, "");
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, std::string(65, '\1'));
+  EXPECT_THAT(std::string(root.Check(Soon()).message()), HasSubstr("a CKA_ID of more than 64 bytes"));
+  token_.DeleteKey(key_, std::string(65, '\1'));
+  EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
 }
 
 TEST_P(Pkcs11RootKeyTest, SessionsThatWereLostAreOpenedAnew) {

@@ -13,6 +13,7 @@
 #include "fake_vault.h"
 #include "keys/service/rotation_slot.h"
 #include "slow_root_key.h"
+#include "soft_token.h"
 
 namespace kveil::keys {
 namespace {
@@ -98,11 +99,39 @@ struct OperatedGcp : Operated {
   int newest = 1;
 };
 
+template <Pkcs11Options::Mechanism kMechanism>
+struct OperatedToken : Operated {
+  OperatedToken() {
+    static int keys = 0;
+    key.key = StrCat("rotated ", static_cast<int>(kMechanism), " ", ++keys);
+    SoftToken::Get().MakeKey(key.key);
+  }
+  RootKeyOptions options(const std::string& folder) override {
+    key.pinFile = folder + "/pin";
+    KeyTest::WriteFile(key.pinFile, SoftToken::kPin);
+    return {.pkcs11 = key};
+  }
+  std::string Rotate() override {
+    const std::string version = StrCat("CKA_ID 0", ++newest);
+    EXPECT_EQ(*MakePkcs11Version(key), StrCat("PKCS#11 key ", key.key, " in token kveil test: ", version));
+    return version;
+  }
+  void DisableOld() override {
+    SoftToken::Get().DeleteKey(key.key, newest == 1 ? "" : std::string(1, static_cast<char>(newest - 1)));
+  }
+  std::vector<std::string> complaints() override { return {}; }
+  Pkcs11Options key{
+      .module = SoftToken::kModule, .token = SoftToken::kLabel, .key = "", .pinFile = "", .mechanism = kMechanism};
+  int newest = 0;
+};
+
 struct RotatedProvider {
   std::string name;
   std::function<std::unique_ptr<Operated>()> make;
 };
 void PrintTo(const RotatedProvider& provider, std::ostream* out) { *out << provider.name; }
+
+class RotatedTokenTest : public KeyTest {};
 
 class RotatedProviderTest : public KeyTest, public testing::WithParamInterface<RotatedProvider> {};
 
@@ -147,7 +176,11 @@ INSTANTIATE_TEST_SUITE_P(
         RotatedProvider{"aws", [] { return std::make_unique<OperatedAws>(); }},
         RotatedProvider{"azureVault", [] { return std::make_unique<OperatedAzure<FakeAzure::Kind::kVault>>(); }},
         RotatedProvider{"azureHsm", [] { return std::make_unique<OperatedAzure<FakeAzure::Kind::kHsm>>(); }},
-        RotatedProvider{"gcp", [] { return std::make_unique<OperatedGcp>(); }}),
+        RotatedProvider{"gcp", [] { return std::make_unique<OperatedGcp>(); }},
+        RotatedProvider{"softHsmAesGcm",
+                        [] { return std::make_unique<OperatedToken<Pkcs11Options::Mechanism::kAesGcm>>(); }},
+        RotatedProvider{"softHsmAesKeyWrap",
+                        [] { return std::make_unique<OperatedToken<Pkcs11Options::Mechanism::kAesKeyWrap>>(); }}),
     [](const auto& info) { return info.param.name; });
 
 // A registry of each kind, and Vault.
@@ -330,6 +363,37 @@ TEST_P(RotationTest, AKekIsRotatedWhileAgentsUseIt) {
   EXPECT_EQ(raced->keks.front().version, "");
   EXPECT_EQ(service->RotateKekKeys("w", "", {}).status().code(), Code::kNotFound);
   EXPECT_THAT(key_.complaints(), IsEmpty());
+}
+
+TEST_F(RotatedTokenTest, AKekInATokenIsRotated) {
+  OperatedToken<Pkcs11Options::Mechanism::kAesGcm> key;
+  KeyServiceOptions options = Options();
+  options.kekProviders["hsm"] = key.options(folder_);
+  options.kekProviders["hsm"].pkcs11->key.clear();  // policies name it
+  auto service = Open(options);
+  const auto idOfTopic = [&] {
+    FetchResult result;
+    EXPECT_TRUE(Eventually([&] {
+      Misses misses;
+      misses.scopes.emplace_back(Scope::kTopic, KeyspaceUnder("main", {"hsm", key.key.key}), "orders");
+      result = Ask(*service, std::move(misses));
+      return result.status.ok();
+    })) << result.status;
+    return result.scopes.empty() ? crypto::KeyId() : result.scopes.front().key.id;
+  };
+  const crypto::KeyId id = idOfTopic();
+  for (int i = 0; i < 2; ++i) {
+    const std::string version = key.Rotate();
+    const auto rotated = service->RotateKekKeys("hsm", key.key.key, {});
+    ASSERT_TRUE(rotated.ok()) << rotated.status();
+    ASSERT_EQ(rotated->keks.size(), 1u);
+    EXPECT_TRUE(rotated->keks.front().status.ok()) << rotated->keks.front().status;
+    EXPECT_EQ(rotated->keks.front().version, version);
+    key.DisableOld();
+    service.reset();
+    service = Open(options);
+    EXPECT_EQ(idOfTopic(), id);
+  }
 }
 
 // One that may not unwrap what it has wrapped anew is no trouble of what is in use.

@@ -7,6 +7,9 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -30,7 +33,7 @@ class SoftToken {
   ~SoftToken() { std::filesystem::remove_all(folder_); }
 
   // A new AES-256 key that can do all that is needed and cannot be read, but for the attribute `wrong`.
-  void MakeKey(std::string label, ck_attribute_type_t wrong = CKA_VENDOR_DEFINED) {
+  void MakeKey(std::string label, ck_attribute_type_t wrong = CKA_VENDOR_DEFINED, std::string id = "") {
     ck_object_class_t objectClass = CKO_SECRET_KEY;
     unsigned char yes = 1, no = 0;
     unsigned long size = 32;
@@ -44,6 +47,7 @@ class SoftToken {
                                         {CKA_WRAP, &yes, 1},
                                         {CKA_UNWRAP, &yes, 1},
                                         {CKA_VALUE_LEN, &size, sizeof size},
+                                        {CKA_ID, id.data(), id.size()},
                                         {CKA_LABEL, label.data(), label.size()}};
     struct ck_mechanism mechanism = {CKM_AES_KEY_GEN, nullptr, 0};
     ck_object_handle_t key = 0;
@@ -51,16 +55,34 @@ class SoftToken {
     EXPECT_EQ(module_->C_GenerateKey(session, &mechanism, attributes, std::size(attributes), &key), CKR_OK);
     module_->C_CloseSession(session);
   }
-  void DeleteKey(std::string label) {
-    struct ck_attribute wanted[] = {{CKA_LABEL, label.data(), label.size()}};
-    ck_object_handle_t key = 0;
-    unsigned long count = 0;
+  // Any one with the label, or the one with this CKA_ID.
+  void DeleteKey(std::string label, std::optional<std::string> id = std::nullopt) {
     const ck_session_handle_t session = Open();
-    EXPECT_EQ(module_->C_FindObjectsInit(session, wanted, 1), CKR_OK);
-    EXPECT_EQ(module_->C_FindObjects(session, &key, 1, &count), CKR_OK);
-    module_->C_FindObjectsFinal(session);
-    EXPECT_EQ(module_->C_DestroyObject(session, key), CKR_OK);
+    ck_object_handle_t keys[8];
+    EXPECT_EQ(module_->C_DestroyObject(session, Find(session, keys, label, id) == 0 ? 0 : keys[0]), CKR_OK);
     module_->C_CloseSession(session);
+  }
+  size_t CountKeys(std::string label, std::optional<std::string> id = std::nullopt) {
+    const ck_session_handle_t session = Open();
+    ck_object_handle_t keys[8];
+    const size_t count = Find(session, keys, label, id);
+    module_->C_CloseSession(session);
+    return count;
+  }
+  // What happens when somebody asks for a new key, before the token makes it. What it returns is the token's answer, if
+  // it is not CKR_OK. nullptr: nothing.
+  void SetOnGenerate(std::function<ck_rv_t()> onGenerate) {
+    static ck_rv_t (*const real)(ck_session_handle_t, ck_mechanism*, ck_attribute*, unsigned long,
+                                 ck_object_handle_t*) = module_->C_GenerateKey;
+    static std::function<ck_rv_t()> happens;
+    happens = std::move(onGenerate);
+    const_cast<ck_function_list*>(module_)->C_GenerateKey = [](ck_session_handle_t session, ck_mechanism* mechanism,
+                                                               ck_attribute* attributes, unsigned long count,
+                                                               ck_object_handle_t* key) {
+      const auto once = std::exchange(happens, nullptr);  // it may make keys itself
+      const ck_rv_t value = once ? once() : ck_rv_t{CKR_OK};
+      return value == CKR_OK ? real(session, mechanism, attributes, count, key) : value;
+    };
   }
   // The next attempt to decrypt or to unwrap fails, as when a token is short of memory for a moment.
   void FailOnce() {
@@ -91,6 +113,17 @@ class SoftToken {
   void CloseAllSessions() { EXPECT_EQ(module_->C_CloseAllSessions(slot_), CKR_OK); }
 
  private:
+  size_t Find(ck_session_handle_t session, ck_object_handle_t (&keys)[8], std::string& label,
+              std::optional<std::string>& id) {
+    struct ck_attribute wanted[] = {{CKA_LABEL, label.data(), label.size()}, {CKA_ID, nullptr, 0}};
+    if (id.has_value()) wanted[1].value = id->data(), wanted[1].value_len = id->size();
+    unsigned long count = 0;
+    EXPECT_EQ(module_->C_FindObjectsInit(session, wanted, id.has_value() ? 2 : 1), CKR_OK);
+    EXPECT_EQ(module_->C_FindObjects(session, keys, std::size(keys), &count), CKR_OK);
+    module_->C_FindObjectsFinal(session);
+    return count;
+  }
+
   SoftToken() {
     char pattern[] = "/tmp/kveil-token-XXXXXX";
     folder_ = mkdtemp(pattern);
