@@ -37,9 +37,11 @@ struct EraseAgainCommand {
     }
   };
   struct Response {
-    std::string registry;    // the agent's
-    uint64_t missing = 0;    // users whose erasure the registry did not know of
-    uint64_t keys = 0;       // that were destroyed
+    std::string registry;  // the agent's
+    uint64_t missing = 0;  // users whose erasure the registry did not know of
+    uint64_t keys = 0;     // that were destroyed
+    // Users without a key whose erasures are not remembered, as the registry remembers so many of these already.
+    uint64_t refused = 0;
     uint64_t number = 0;     // of the last of these erasures, for AwaitErasureCommand
     bool filesClean = true;  // as of EraseCommand
     ReceiptNote receipt;     // empty when nobody was erased
@@ -48,6 +50,7 @@ struct EraseAgainCommand {
       field("registry", registry);
       field("missing", missing);
       field("keys", keys);
+      field("refused", refused);
       field("number", number);
       field("filesClean", filesClean);
       field("receipt", receipt);

@@ -75,7 +75,7 @@ absl::StatusOr<Told> ReadAll(const Store& store, const SigningKey& key, std::str
 }
 
 struct Sum {
-  uint64_t missing = 0, keys = 0, number = 0;
+  uint64_t missing = 0, keys = 0, refused = 0, number = 0;
   bool filesClean = true;
   ReceiptRange receipts;
   std::set<std::string> openings;
@@ -84,6 +84,7 @@ struct Sum {
 void Add(const EraseAgainCommand::Response& piece, Sum& sum) {
   sum.missing += piece.missing;
   sum.keys += piece.keys;
+  sum.refused += piece.refused;
   sum.number = std::max(sum.number, piece.number);
   sum.filesClean &= piece.filesClean;
   sum.openings.insert(piece.opening);
@@ -117,8 +118,8 @@ absl::StatusOr<Sum> AskForAll(const std::string& socket, const Told& told, bool 
 }
 
 nlohmann::json JsonOf(const Told& told, const Sum& sum) {
-  return {{"receipts", told.receipts}, {"users", told.count()},        {"missing", sum.missing},
-          {"keys", sum.keys},          {"filesClean", sum.filesClean}, {"faults", told.faults}};
+  return {{"receipts", told.receipts},    {"users", told.count()}, {"missing", sum.missing}, {"keys", sum.keys},
+          {"filesClean", sum.filesClean}, {"faults", told.faults}, {"refused", sum.refused}};
 }
 
 // The exit status, after a line on stderr for each receipt that could not be used.
@@ -187,8 +188,15 @@ int RunReceiptsReplay(const CommonOptions& common, const ReceiptsOptions& option
       std::cout << "The registry's own files still hold some of the keys: see docs/security.md.\n";
     PrintReceipts(asked->receipts.numbers);
   }
+  if (asked->refused > 0) {
+    Fail(kCommand,
+         StrCat("the registry has no key of ", asked->refused,
+                " of these users, and remembers as many erasures without a key as it may: if one of them gets "
+                "a key, run this again"));
+  }
   const std::optional<std::string>& unwritten = answer->response.receipt.error;
-  return EndReplay(*told, EndErasure(spread, unwritten.has_value() ? unwritten : asked->receipts.error));
+  const int status = EndReplay(*told, EndErasure(spread, unwritten.has_value() ? unwritten : asked->receipts.error));
+  return status == 0 && asked->refused > 0 ? 1 : status;
 }
 
 }  // namespace kveil::cli

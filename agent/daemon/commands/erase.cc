@@ -213,6 +213,7 @@ absl::StatusOr<admin::EraseAgainCommand::Response> EraseAgain(const ErasureConte
   Receipt receipt = BeginReceipt(Receipt::Kind::kErasure, context.keys, caller, request.reason, erased.erasedAt);
   receipt.erasure = erased.number;
   for (const keys::ErasedUser& user : erased.users) {
+    response.refused += user.number == 0 ? 1 : 0;
     if (user.keyspaces.empty()) continue;
     ++response.missing;
     response.keys += user.keyCount;

@@ -9,8 +9,10 @@ namespace kveil::keys {
 absl::StatusOr<std::unique_ptr<Registry>> OpenRegistry(const RegistryOptions& options, bool mustExist,
                                                        std::chrono::steady_clock::time_point deadline) {
   if (options.open) return options.open(mustExist, deadline);
-  if (options.postgres.has_value()) return PostgresRegistry::Open(*options.postgres, mustExist, deadline);
-  return SqliteRegistry::Open({options.sqlite, options.freeBytes, options.mayWait}, mustExist, deadline);
+  if (options.postgres.has_value())
+    return PostgresRegistry::Open(*options.postgres, options.mostKeylessErasures, mustExist, deadline);
+  return SqliteRegistry::Open({options.sqlite, options.freeBytes, options.mayWait, options.mostKeylessErasures},
+                              mustExist, deadline);
 }
 
 }  // namespace kveil::keys

@@ -41,7 +41,16 @@ absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseSubjects(st
   ASSIGN_OR_RETURN(const Results others, Read(postgres::kFindNoUsers, asked));
   if (others.at(0).size() > 0) return NotAUser();
   const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
-  return EraseEach(keyspace, subjects.size(), subjectOf, /*isAlways=*/true, now);
+  const auto count = [this](int64_t most) -> absl::StatusOr<int64_t> {
+    PostgresParameters limit;
+    limit.Add(most);
+    ASSIGN_OR_RETURN(const Results counted, Read(postgres::kCountKeylessErasures, limit));
+    return counted.at(0).IntegerAt(0, 0);
+  };
+  ASSIGN_OR_RETURN(const bool mayAdd, keylessErasures_.MayAdd(openings_, count));
+  absl::StatusOr<std::vector<Erased>> erased = EraseEach(keyspace, subjects.size(), subjectOf, mayAdd, now);
+  if (erased.ok()) keylessErasures_.Note(*erased);
+  return erased;
 }
 
 absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseEach(std::optional<std::string_view> keyspace,

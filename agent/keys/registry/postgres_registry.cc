@@ -38,15 +38,16 @@ absl::Status AsUnavailable(const absl::Status& status) { return absl::Unavailabl
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Registry>> PostgresRegistry::Open(PostgresOptions options, bool mustExist,
-                                                                 Deadline deadline) {
-  std::unique_ptr<PostgresRegistry> registry(new PostgresRegistry(std::move(options)));
+absl::StatusOr<std::unique_ptr<Registry>> PostgresRegistry::Open(PostgresOptions options, int64_t mostKeylessErasures,
+                                                                 bool mustExist, Deadline deadline) {
+  std::unique_ptr<PostgresRegistry> registry(new PostgresRegistry(std::move(options), mostKeylessErasures));
   registry->SetDeadline(deadline);
   RETURN_IF_ERROR(registry->Advance(mustExist));
   return registry;
 }
 
-PostgresRegistry::PostgresRegistry(PostgresOptions options) : connector_(options), epochIndex_(std::move(options)) {}
+PostgresRegistry::PostgresRegistry(PostgresOptions options, int64_t mostKeylessErasures)
+    : connector_(options), epochIndex_(std::move(options)), keylessErasures_(mostKeylessErasures) {}
 PostgresRegistry::~PostgresRegistry() = default;
 
 absl::Status PostgresRegistry::EnsureOpen() {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "keys/registry/keyless_erasures.h"
 #include "keys/registry/postgres.h"
 #include "keys/registry/postgres_connector.h"
 #include "keys/registry/postgres_epoch_index.h"
@@ -27,7 +28,8 @@ namespace kveil::keys {
 // gone. So while one that this agent has left behind waits, nothing is written: there is one of an agent at most.
 class PostgresRegistry : public Registry {
  public:
-  static absl::StatusOr<std::unique_ptr<Registry>> Open(PostgresOptions options, bool mustExist, Deadline deadline);
+  static absl::StatusOr<std::unique_ptr<Registry>> Open(PostgresOptions options, int64_t mostKeylessErasures,
+                                                        bool mustExist, Deadline deadline);
   ~PostgresRegistry() override;
 
   const std::string& name() const override { return connector_.name(); }
@@ -93,7 +95,7 @@ class PostgresRegistry : public Registry {
   // What the connection has not answered yet.
   enum class Step { kNone, kSession, kMake, kMigrate, kFormat, kPrepare, kPoll, kWrite, kOther };
 
-  explicit PostgresRegistry(PostgresOptions options);
+  PostgresRegistry(PostgresOptions options, int64_t mostKeylessErasures);
 
   // Connects if needed, and takes the answers that are outstanding, until the connection is free for a call.
   absl::Status Advance(bool mustExist);
@@ -160,6 +162,7 @@ class PostgresRegistry : public Registry {
   int64_t toldNumber_ = 0;  // that was handed out
   News news_;               // polled, and not handed out yet
   uint64_t openings_ = 0;
+  KeylessErasures keylessErasures_;
 };
 
 }  // namespace kveil::keys

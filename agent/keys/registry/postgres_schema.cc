@@ -179,7 +179,7 @@ const char kBeginCopy[] =
 
 const char kReadFormat[] = "SELECT application, version FROM kveil.format";
 
-const std::array<Prepared, 50> kPrepared = {{
+const std::array<Prepared, 51> kPrepared = {{
     {kLockShared, "SELECT pg_advisory_xact_lock_shared(" KVEIL_LOCK ")"},
     {kLock, "SELECT pg_advisory_xact_lock(" KVEIL_LOCK ")"},
     {kReadIdentity, "SELECT registry_id, wrapped_secret FROM kveil.registry"},
@@ -313,6 +313,8 @@ const std::array<Prepared, 50> kPrepared = {{
     {kFindNoUsers,
      "SELECT key_id FROM kveil.scope_keys WHERE subject = ANY ($1::bytea[]) AND state = 1 AND scope <> 3 UNION ALL"
      " SELECT key_id FROM kveil.scope_keys WHERE subject = ANY ($1::bytea[]) AND state = 2 AND scope <> 3 LIMIT 1"},
+    {kCountKeylessErasures,
+     "SELECT count(*) FROM (SELECT FROM kveil.erasures WHERE key_count = 0 LIMIT $1::bigint) AS n"},
     // With $4 = 1, only when no keyspace is missing. With $5 = 1, also of subjects without a key. What is known goes
     // also of those who were erased before: an agent of an older version, which does not know of it, may have done so.
     // Where somebody has put keys of these back, they are erased anew: with another number, which all agents hear of.

@@ -81,6 +81,7 @@ inline constexpr char kInsert[] = "kveil_insert";
 inline constexpr char kReadKeyspaces[] = "kveil_read_keyspaces";
 inline constexpr char kCheckErasure[] = "kveil_check_erasure";
 inline constexpr char kFindNoUsers[] = "kveil_find_no_users";
+inline constexpr char kCountKeylessErasures[] = "kveil_count_keyless_erasures";
 inline constexpr char kErase[] = "kveil_erase";
 inline constexpr char kReadmit[] = "kveil_readmit";
 inline constexpr char kReadFacts[] = "kveil_read_facts";
@@ -104,6 +105,6 @@ struct Prepared {
   const char* name;
   const char* sql;
 };
-extern const std::array<Prepared, 50> kPrepared;
+extern const std::array<Prepared, 51> kPrepared;
 
 }  // namespace kveil::keys::postgres

@@ -254,9 +254,11 @@ class Registry {
     if (!erased.ok()) return erased.status();
     return std::move(erased->front());
   }
+  static constexpr int64_t kMostKeylessErasures = 1'000'000;
   // The same for different subjects in one keyspace, which somebody knows from before. Erasures are remembered also of
-  // those that have no key and are not known here: a key that comes later is an erased one. kInvalidArgument, and
-  // nothing is changed: one of the subjects is a topic or a cluster.
+  // those that have no key and are not known here: a key that comes later is an erased one. If the registry remembers
+  // kMostKeylessErasures of them before the call, it changes nothing for such a subject. kInvalidArgument, and nothing
+  // is changed: one of the subjects is a topic or a cluster.
   virtual absl::StatusOr<std::vector<Erased>> EraseSubjects(std::string_view keyspace,
                                                             absl::Span<const Subject> subjects, absl::Time now) = 0;
   struct Readmission {

@@ -54,6 +54,14 @@ absl::StatusOr<bool> SqliteTables::IsUserOrUnknown(const Subject& subject) {
   return !isThere;
 }
 
+absl::StatusOr<int64_t> SqliteTables::CountKeylessErasures(int64_t most) {
+  ASSIGN_OR_RETURN(Statement count, database_->Prepare("SELECT count(*) FROM (SELECT 1 FROM erasures"
+                                                       " WHERE keyCount = 0 LIMIT ?1)"));
+  count.Bind(1, most);
+  RETURN_IF_ERROR(count.Step().status());
+  return count.IntegerAt(0);
+}
+
 // The change has a number, so that the numbers go on growing without the erasure's.
 absl::Status SqliteTables::Readmit(const Subject& subject, absl::Time now) {
   ASSIGN_OR_RETURN(const int64_t number,

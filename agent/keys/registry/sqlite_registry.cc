@@ -29,7 +29,9 @@ absl::StatusOr<std::unique_ptr<Registry>> SqliteRegistry::Open(Options options, 
 }
 
 SqliteRegistry::SqliteRegistry(Options options)
-    : options_(std::move(options)), name_(StrCat("registry ", options_.path)) {}
+    : options_(std::move(options)),
+      name_(StrCat("registry ", options_.path)),
+      keylessErasures_(options_.mostKeylessErasures) {}
 
 // Closing leaves the log as it is. After an orderly end the file alone is to be the whole registry.
 SqliteRegistry::~SqliteRegistry() {
@@ -192,7 +194,12 @@ absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseSubjects(std:
     if (!*isUser) return NotAUser();
   }
   const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
-  return EraseEach(keyspace, subjects.size(), subjectOf, /*isAlways=*/true, now);
+  const auto count = [this](int64_t most) { return tables_->CountKeylessErasures(most); };
+  absl::StatusOr<bool> mayAdd = keylessErasures_.MayAdd(openings_, count);
+  if (!mayAdd.ok()) return Fail(mayAdd.status());
+  absl::StatusOr<std::vector<Erased>> erased = EraseEach(keyspace, subjects.size(), subjectOf, *mayAdd, now);
+  if (erased.ok()) keylessErasures_.Note(*erased);
+  return erased;
 }
 
 absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseEach(std::optional<std::string_view> keyspace,

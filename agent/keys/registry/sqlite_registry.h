@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "keys/registry/keyless_erasures.h"
 #include "keys/registry/registry.h"
 #include "keys/registry/sqlite_tables.h"
 
@@ -20,6 +21,7 @@ class SqliteRegistry : public Registry {
     std::string path;
     std::function<uint64_t()> freeBytes;  // see RegistryOptions, as below
     std::function<bool(const absl::Status& reason)> mayWait;
+    int64_t mostKeylessErasures = kMostKeylessErasures;
   };
   static absl::StatusOr<std::unique_ptr<Registry>> Open(Options options, bool mustExist, Deadline deadline);
   ~SqliteRegistry() override;
@@ -110,6 +112,7 @@ class SqliteRegistry : public Registry {
   int64_t lastNumber_ = 0;
   std::optional<Agent> agent_;
   uint64_t openings_ = 0;
+  KeylessErasures keylessErasures_;
 };
 
 }  // namespace kveil::keys

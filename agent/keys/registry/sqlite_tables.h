@@ -112,6 +112,8 @@ class SqliteTables {
   absl::StatusOr<size_t> DestroyKeys(const Subject& subject, absl::Time now);
   // Whether the subject has no key of another scope than a user's.
   absl::StatusOr<bool> IsUserOrUnknown(const Subject& subject);
+  // Erasures that have destroyed no key, at most `most`.
+  absl::StatusOr<int64_t> CountKeylessErasures(int64_t most);
   // Forgets the erasure of a subject that was erased.
   absl::Status Readmit(const Subject& subject, absl::Time now);
 

@@ -142,6 +142,20 @@ TEST_F(ReceiptsReplayTest, AsksASlowRegistryForFewerAtOnce) {
   EXPECT_EQ(Json::parse(Replay({"--json"}).out).at("filesClean"), false);
 }
 
+TEST_F(ReceiptsReplayTest, SaysWhomTheRegistryDoesNotRemember) {
+  Append("11", "clicks", {"aa", "bb"});
+  Handle([this](const Json& request) {
+    if (request.at("command") == "awaitErasure") {
+      return std::string(R"({"spread": {"complete": true, "agents": []}, "receipt": {}, "opening": "a"})");
+    }
+    return Json{{"registry", registry_}, {"refused", request.at("pseudonyms").size()}, {"opening", "a"}}.dump();
+  });
+  const CommandResult result = Replay();
+  EXPECT_EQ(result.exitStatus, 1);
+  EXPECT_THAT(result.err, testing::HasSubstr("the registry has no key of 2 of these users, and remembers as many"));
+  EXPECT_EQ(Json::parse(Replay({"--json"}).out).at("refused"), 2);
+}
+
 TEST_F(ReceiptsReplayTest, IsNotDoneWhenTheRegistryWasOpenedAnewMeanwhile) {
   Append("11", "clicks", {"aa"});
   Handle([](const Json& request) {

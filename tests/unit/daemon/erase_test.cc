@@ -27,15 +27,9 @@ class EraseTest : public testing::Test {
   EraseTest() {
     char path[] = "/tmp/kveil-erase-XXXXXX";
     folder_ = mkdtemp(path);
-    keys::KeyServiceOptions options;
-    options.root.file = folder_ + "/root.key";
-    options.registry.sqlite = folder_ + "/registry.db";
-    options.agentName = "node-a:7";
-    options.cacheTtl = std::chrono::seconds(1);
-    keys_ = *keys::KeyService::Open(std::move(options));
     receipts_ = std::make_unique<receipts::Store>(folder_ + "/receipts");
     EXPECT_TRUE(receipts_->Prepare().ok());
-    cache_ = std::make_unique<keys::KeyCache>(*keys_);
+    Open(Options());
   }
   ~EraseTest() override {
     cache_.reset();
@@ -43,6 +37,20 @@ class EraseTest : public testing::Test {
     fs::remove_all(folder_);
   }
 
+  keys::KeyServiceOptions Options() const {
+    keys::KeyServiceOptions options;
+    options.root.file = folder_ + "/root.key";
+    options.registry.sqlite = folder_ + "/registry.db";
+    options.agentName = "node-a:7";
+    options.cacheTtl = std::chrono::seconds(1);
+    return options;
+  }
+  void Open(keys::KeyServiceOptions options) {
+    cache_.reset();
+    keys_.reset();
+    keys_ = *keys::KeyService::Open(std::move(options));
+    cache_ = std::make_unique<keys::KeyCache>(*keys_);
+  }
   ErasureContext Context() { return {*keys_, *receipts_, metrics_}; }
   // Has the cache fetch a key for a user, as for a record that is sealed.
   void MakeKey(const std::string& user) {
@@ -377,6 +385,36 @@ TEST_F(EraseTest, AnEndingCheckReadsNoFurtherReceipts) {
   EXPECT_TRUE(health.ok());
   check.Look();
   EXPECT_FALSE(health.ok());
+}
+
+// A key of theirs that comes back, as from another backup, is found and destroyed then.
+TEST_F(EraseTest, WhoIsNotRememberedIsErasedWhenAKeyIsThere) {
+  keys::KeyServiceOptions options = Options();
+  options.registry.mostKeylessErasures = 0;
+  Open(std::move(options));
+  BackUp();
+  MakeKey("38");
+  ASSERT_TRUE(EraseMany(Context(), {.users = {"38"}}, {}).ok());
+  Restore();
+  admin::EraseAgainCommand::Request request{.registry = keys_->registryId(), .keyspace = "clicks"};
+  request.pseudonyms.push_back(ReceiptOf(1).at("users").at(0).at("keyspaces").at(0).at("pseudonym"));
+  request.erasures.push_back(ReceiptOf(1).at("erasure"));
+  auto response = EraseAgain(Context(), request, {});
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->refused, 1u);
+  EXPECT_EQ(response->missing, 0u);
+  EXPECT_EQ(*receipts_->ReadCount(), 1u) << "nothing was erased";
+  observe::Health health;
+  ErasureCheck check(*keys_, *receipts_, health);
+  check.Look();
+  EXPECT_FALSE(health.ok()) << "it says that this one is not remembered";
+  MakeKey("38");
+  response = EraseAgain(Context(), request, {});
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->refused, 0u);
+  EXPECT_EQ(response->keys, 1u);
+  check.Look();
+  EXPECT_TRUE(health.ok());
 }
 
 TEST_F(EraseTest, TellsWhichRegistryReceiptsHaveToBeOf) {

@@ -383,6 +383,48 @@ TEST_P(RegistryConformanceTest, RemembersErasuresOfSubjectsThatItDoesNotKnow) {
   for (const Registry::KnownFacts& known : *facts) EXPECT_TRUE(known.erased.has_value());
 }
 
+// Whoever may erase could make it longer without end.
+TEST_P(RegistryConformanceTest, RemembersSoManyErasuresWithoutAKey) {
+  RegistryOptions options = GetParam().options(folder_);
+  if (options.open) return;  // the simulated one is in memory
+  options.mostKeylessErasures = 3;
+  const auto connect = [&] {
+    auto registry = OpenRegistry(options, /*mustExist=*/false, Soon());
+    EXPECT_TRUE(registry.ok()) << registry.status();
+    (*registry)->SetDeadline(Soon());
+    return *std::move(registry);
+  };
+  auto registry = connect();
+  EXPECT_TRUE(registry->Initialise(SomeIdentity(1), {1, ByteBuffer(60, 7)}, kNow).ok());
+  const Registry::NewRow rows[] = {NewUser("1"), NewUser("2")};
+  Insert(*registry, rows);
+  const auto erase = [&](std::vector<std::string> users) {
+    std::vector<Subject> subjects;
+    for (const std::string& user : users) subjects.push_back(SubjectOf(user));
+    auto erased = registry->EraseSubjects("clicks", subjects, kNow);
+    EXPECT_TRUE(erased.ok()) << erased.status();
+    return *std::move(erased);
+  };
+  EXPECT_EQ(erase({"1"})[0].keyCount, 1u);  // it had one
+  for (const Registry::Erased& one : erase({"a", "b"})) EXPECT_GT(one.number, 0);
+  for (const Registry::Erased& one : erase({"a", "b"})) EXPECT_GT(one.number, 0) << "known";
+  registry = connect();  // counts anew
+  for (const Registry::Erased& one : erase({"c", "d"})) EXPECT_GT(one.number, 0) << "there was room for one";
+  const auto full = erase({"e", "2", "a"});
+  EXPECT_EQ(full[0].number, 0);
+  EXPECT_THAT(full[0].keyspaces, IsEmpty());
+  EXPECT_EQ(full[1].keyCount, 1u) << "keys are destroyed all the same";
+  EXPECT_GT(full[2].number, 0);
+  const Subject refused[] = {SubjectOf("e")};
+  EXPECT_FALSE(registry->ReadFacts(refused)->front().erased.has_value());
+  EXPECT_EQ(InsertOne(*registry, NewUser("e")).state, InsertState::kNew);
+  EXPECT_EQ(erase({"e"})[0].keyCount, 1u) << "and told of again, it is erased";
+  // There is room again.
+  const Subject readmitted[] = {SubjectOf("a"), SubjectOf("b")};
+  ASSERT_TRUE(registry->Readmit(readmitted, kNow).ok());
+  EXPECT_GT(erase({"f"})[0].number, 0);
+}
+
 // Its pseudonym is listed as a user's is. Without its keys, every record of a topic would be lost.
 TEST_P(RegistryConformanceTest, ErasesNoTopicAsASubject) {
   auto registry = ConnectInitialised();
