@@ -46,8 +46,8 @@ void SqliteRegistry::SetDeadline(Deadline deadline) {
 }
 
 absl::Status SqliteRegistry::OpenFile(bool mustExist) {
-  SqliteTables::Migrating migrating{nullptr, options_.freeBytes};
-  if (openings_ == 0) migrating.mayWait = options_.mayWait;  // later, nobody waits
+  // It takes minutes, for which everything would wait once the registry is in use.
+  const SqliteTables::Migrating migrating{options_.mayWait, options_.freeBytes, /*isRefused=*/openings_ > 0};
   absl::StatusOr<std::unique_ptr<SqliteTables>> tables =
       mustExist ? SqliteTables::OpenExisting(options_.path, deadline_, migrating)
                 : SqliteTables::OpenOrCreate(options_.path, deadline_, migrating);

@@ -129,6 +129,11 @@ absl::Status SqliteTables::CheckFormat() {
   if (*format < 1 || *format > kSqliteFormat) {  // an earlier one gets what it lacks
     return LaterFormat(path_, *format);
   }
+  if (*format < kSqliteFormat && migrating_.isRefused) {
+    return absl::FailedPreconditionError(StrCat("registry ", path_, " was replaced by a file of format ", *format,
+                                                ", which is brought to format ", kSqliteFormat,
+                                                " when kveil starts: restart kveil"));
+  }
   return absl::OkStatus();
 }
 

@@ -28,6 +28,7 @@ class SqliteTables {
   struct Migrating {
     std::function<bool(const absl::Status& reason)> mayWait;
     std::function<uint64_t()> freeBytes;
+    bool isRefused;  // the others are not looked at then
   };
 
   // Makes the file, 0600, if there is none. kFailedPrecondition when the file is not a kveil registry, or has a later

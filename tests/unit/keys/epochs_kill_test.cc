@@ -1,68 +1,26 @@
 // An agent is killed in the middle of any step of a turn, and another goes on: no key is lost.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
+#include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "epochs_fixture.h"
+#include "killed_at.h"
 
 namespace kveil::keys {
 namespace {
 
-// What changes something that is there afterwards: a commit of SQLite, a call of PostgreSQL, a root key file's next
-// state. The agent is killed after PostgreSQL was sent a call, as the server then does it, and before the others.
-bool IsKillPoint(const __ptrace_syscall_info& info, bool isServer, bool& isSend) {
-  if (info.op == PTRACE_SYSCALL_INFO_EXIT) return std::exchange(isSend, false);
-  if (info.op != PTRACE_SYSCALL_INFO_ENTRY) return false;
-  isSend = isServer && info.entry.nr == SYS_sendto;
-#ifdef SYS_unlink  // not on arm64
-  if (info.entry.nr == SYS_unlink || info.entry.nr == SYS_rename) return true;
-#endif
-  for (const uint64_t call : {SYS_fdatasync, SYS_fsync, SYS_renameat2, SYS_unlinkat, SYS_ftruncate}) {
-    if (info.entry.nr == call) return true;
-  }
-  return false;
-}
-
-constexpr int kMayNotBeTraced = 77;  // as under an emulator, or where the kernel's settings forbid it
-
-// Runs `work` in a process of its own, and kills it at the point with that number, counted from where it first stops
-// itself. False: it came to its end before. nullopt: processes may not be traced here.
-template <typename Work>
-std::optional<bool> IsKilledAt(int point, bool isServer, Work work) {
-  const pid_t child = fork();
-  if (child == 0) {
-    if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(kMayNotBeTraced);
-    work();
-    _exit(0);
-  }
-  int status = 0;
+// The agent is killed after PostgreSQL was sent a call, as the server then does it, and before a file is changed.
+struct IsKillPoint {
+  bool isServer;
   bool isSend = false;
-  EXPECT_EQ(waitpid(child, &status, WUNTRACED), child);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == kMayNotBeTraced) return std::nullopt;
-  EXPECT_TRUE(WIFSTOPPED(status)) << status;
-  EXPECT_EQ(ptrace(PTRACE_SETOPTIONS, child, nullptr, long{PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL}), 0);
-  for (int passed = 0;;) {
-    EXPECT_EQ(ptrace(PTRACE_SYSCALL, child, nullptr, nullptr), 0);
-    EXPECT_EQ(waitpid(child, &status, 0), child);
-    if (!WIFSTOPPED(status)) {
-      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
-      return false;
-    }
-    __ptrace_syscall_info info{};
-    if (WSTOPSIG(status) != (SIGTRAP | 0x80)) continue;
-    EXPECT_GT(ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), child, sizeof(info), &info), 0);
-    if (!IsKillPoint(info, isServer, isSend) || ++passed < point) continue;
-    EXPECT_EQ(kill(child, SIGKILL), 0);
-    EXPECT_EQ(waitpid(child, &status, 0), child);
-    return true;
+  bool operator()(const __ptrace_syscall_info& info) {
+    if (info.op == PTRACE_SYSCALL_INFO_EXIT) return std::exchange(isSend, false);
+    isSend = isServer && info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_sendto;
+    return ChangesAFile(info);
   }
-}
+};
 
 // What the killed agent has sent, the server may still be doing.
 constexpr char kAwaitBackends[] =
@@ -82,7 +40,7 @@ TEST_P(EpochsKillTest, AnAgentThatIsKilledAtAnyPointOfATurnLosesNoKey) {
   int points = 0, turned = 0;
   for (bool isKilled = true; isKilled; ++points) {
     ASSERT_LT(points, 100);
-    const std::optional<bool> wasKilled = IsKilledAt(points + 1, isServer, [&] {
+    const std::optional<bool> wasKilled = IsKilledAt(points + 1, IsKillPoint{isServer}, [&] {
       Turner turner(GetParam().options(folder_), keyFile(), 1);
       raise(SIGSTOP);
       turner.steady += std::chrono::minutes(11);
