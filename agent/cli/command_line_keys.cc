@@ -47,8 +47,12 @@ void CommandLine::AddKeys() {
       Add(*keys, "rotate",
           "Have the registry's keys wrapped by the newest version of the root key, so that older ones can be disabled",
           "kveil keys rotate --reason 'yearly rotation'", [this] { return RunKeysRotate(common_, rotate_); });
-  rotate->add_option("--kek", rotate_.kek, "The same for a KEK of a policy, or for all of a provider (keys.keks)")
-      ->type_name("PROVIDER[/KEY]");
+  CLI::Option* const kek =
+      rotate->add_option("--kek", rotate_.kek, "The same for a KEK of a policy, or for all of a provider (keys.keks)")
+          ->type_name("PROVIDER[/KEY]");
+  rotate->add_option("--after", rotate_.after, "Leave out those up to this id, which an interrupted run has named")
+      ->needs(kek)
+      ->type_name("ID");
   rotate->add_option("--reason", rotate_.reason, "Goes into the agent's log")->type_name("TEXT");
   Add(
       *keys, "make-version", "Have a PKCS#11 token make the next version of the root key, before `kveil keys rotate`",

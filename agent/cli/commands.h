@@ -205,7 +205,8 @@ int RunKeysList(const CommonOptions& common, const KeysOptions& options);
 int RunKeysShow(const CommonOptions& common, const KeysOptions& options);
 
 struct RotateOptions {
-  std::string kek;  // "PROVIDER/KEY", or "PROVIDER" for all of its keys; empty: the root key
+  std::string kek;    // "PROVIDER/KEY", or "PROVIDER" for all of its keys; empty: the root key
+  std::string after;  // with `kek`: leaves out those up to this id, as of one that was interrupted
   std::optional<std::string> reason;
 };
 // Has what the root key or KEKs have wrapped wrapped anew, by their newest versions. 1 also when it was not all.

@@ -48,7 +48,8 @@ int RotateKeks(const std::string& socket, bool isJson, const RotateOptions& opti
   std::map<std::string, std::set<std::string>> versions;  // of each KEK
   size_t failed = 0;
   absl::Status broken;
-  for (std::string after;;) {
+  std::string after = options.after;
+  while (true) {
     auto answer = admin::Ask<RotateKeksCommand>(socket, {.kek = options.kek, .after = after, .reason = options.reason},
                                                 kAnswerTime);
     if (broken = answer.status(); !broken.ok()) break;
@@ -69,6 +70,9 @@ int RotateKeks(const std::string& socket, bool isJson, const RotateOptions& opti
     std::cout << all.dump(2) << "\n";
   } else if (broken.ok() && all["keys"].empty()) {
     std::cout << "the registry has no key under " << options.kek << "\n";
+  }
+  if (!broken.ok() && !after.empty()) {
+    return Fail(kCommand, StrCat(ToStd(broken.message()), "; to go on with those that are left, add --after ", after));
   }
   if (!broken.ok()) return Fail(kCommand, broken);
   if (failed != 0) return Fail(kCommand, StrCat(failed, " key(s) were not rotated; run it again to go on"));

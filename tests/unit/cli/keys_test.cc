@@ -112,6 +112,26 @@ TEST_F(KeysTest, KeksAreRotatedPageByPageAndAFailureIsTold) {
   ExpectFailure(RunWith({"keys", "rotate", "--kek", "payments"}), 1, "not in order");
 }
 
+TEST_F(KeysTest, AnInterruptedRotationSaysWhereToGoOn) {
+  const std::string first(32, '1'), second(32, '2');
+  std::vector<std::string> asked;
+  Handle([&](const Json& request) {
+    asked.push_back(request.at("after"));
+    if (asked.back() == second) return std::string(R"({"error": "the agent is ending", "code": "Unavailable"})");
+    return Json{{"keys", Json::array()}, {"next", asked.back().empty() ? first : second}}.dump();
+  });
+  ExpectFailure(RunWith({"keys", "rotate", "--kek", "payments"}), 1,
+                "the agent is ending; to go on with those that are left, add --after " + second);
+  EXPECT_THAT(asked, testing::ElementsAre("", first, second));
+  Handle([&](const Json& request) {
+    asked.push_back(request.at("after"));
+    return Json{{"keys", Json::array()}}.dump();
+  });
+  EXPECT_EQ(RunWith({"keys", "rotate", "--kek", "payments", "--after", second}).exitStatus, 0);
+  EXPECT_EQ(asked.back(), second);
+  ExpectFailure(RunWith({"keys", "rotate", "--after", second}), 2, "--kek");
+}
+
 // Whoever disabled the old version then would lose what it wraps.
 TEST_F(KeysTest, AKekWhoseKeysAreUnderTwoVersionsIsAFailure) {
   Handle([](const Json&) {
