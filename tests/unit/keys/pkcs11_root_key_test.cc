@@ -189,6 +189,7 @@ TEST_P(Pkcs11RootKeyTest, ManyKeysOfALabelAreRefused) {
   EXPECT_THAT(std::string(root.Check(Soon()).message()), HasSubstr("a CKA_ID of more than 64 bytes"));
   token_.DeleteKey(key_, std::string(65, '\1'));
   EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
+  while (token_.CountKeys(key_) > 0) token_.DeleteKey(key_);  // SoftHSM looks through all of them each time
 }
 
 TEST_P(Pkcs11RootKeyTest, SessionsThatWereLostAreOpenedAnew) {
