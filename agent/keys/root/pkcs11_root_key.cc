@@ -19,7 +19,7 @@ using pkcs11::NameOf;
 
 constexpr std::string_view kProvider = "pkcs11";
 constexpr size_t kFields = 4;
-const pkcs11::Choice kNewest{pkcs11::Choice::Which::kNewest};
+const pkcs11::Choice kNewest;
 constexpr size_t kNonceSize = 12;
 constexpr size_t kTagSize = 16;
 constexpr size_t kGcmSize = kNonceSize + crypto::SecretKey::kSize + kTagSize;
@@ -118,7 +118,7 @@ std::string OlderHeader(const Pkcs11Options& options) {
 }
 
 struct Parts {
-  pkcs11::Choice version;
+  std::optional<std::string> id;  // nullopt: it was wrapped before keys had versions
   Bytes check, wrapped;
 };
 std::optional<Parts> Unpack(const Pkcs11Options& options, const RootKey::WrappedKey& key) {
@@ -126,9 +126,8 @@ std::optional<Parts> Unpack(const Pkcs11Options& options, const RootKey::Wrapped
   Bytes rest;
   if (const auto unpacked = UnpackWrapped(kProvider, kFields, key.wrapped, key.context)) {
     const std::vector<std::string_view>& fields = unpacked->fields;
-    parts.version.which = pkcs11::Choice::Which::kNamed;
-    parts.version.id = absl::HexStringToBytes(ToAbsl(fields[2]));
-    const std::string hex = absl::BytesToHexString(parts.version.id);
+    parts.id = absl::HexStringToBytes(ToAbsl(fields[2]));
+    const std::string hex = absl::BytesToHexString(*parts.id);
     if (fields[0] != options.token || fields[1] != options.key || fields[2] != hex ||
         fields[3] != MechanismOf(options)) {
       return std::nullopt;
@@ -137,7 +136,6 @@ std::optional<Parts> Unpack(const Pkcs11Options& options, const RootKey::Wrapped
   } else {
     const std::string header = OlderHeader(options);
     if (!AsText(key.wrapped).starts_with(header)) return std::nullopt;
-    parts.version.which = pkcs11::Choice::Which::kOldest;
     rest = key.wrapped.subspan(header.size());
   }
   if (rest.size() != kSeedCheckSize + SizeOfWrappedSeed(options)) return std::nullopt;
@@ -186,7 +184,7 @@ std::vector<absl::StatusOr<crypto::SecretKey>> Pkcs11RootKey::Unwrap(absl::Span<
       answers.emplace_back(before);
       continue;
     }
-    const absl::StatusOr<crypto::SecretKey> seed = Unwrap(key);
+    const absl::StatusOr<crypto::SecretKey> seed = Unwrap(key, deadline);
     if (seed.ok()) {
       answers.emplace_back(DataKeyOf(kProvider, *seed, key.context));
     } else {
@@ -199,7 +197,7 @@ std::vector<absl::StatusOr<crypto::SecretKey>> Pkcs11RootKey::Unwrap(absl::Span<
 std::vector<absl::StatusOr<ByteBuffer>> Pkcs11RootKey::Rewrap(absl::Span<const WrappedKey> keys, Deadline deadline) {
   return RewrapEach(keys, [&](const WrappedKey& key) -> absl::StatusOr<ByteBuffer> {
     if (std::chrono::steady_clock::now() >= deadline) return Named(absl::UnavailableError("there is no time left"));
-    const absl::StatusOr<crypto::SecretKey> seed = Unwrap(key);
+    const absl::StatusOr<crypto::SecretKey> seed = Unwrap(key, deadline);
     if (!seed.ok()) return Named(seed.status());
     absl::StatusOr<ByteBuffer> rewrapped = Wrap(*seed, key.context);
     if (!rewrapped.ok()) return Named(rewrapped.status());
@@ -209,30 +207,59 @@ std::vector<absl::StatusOr<ByteBuffer>> Pkcs11RootKey::Rewrap(absl::Span<const W
 
 std::string Pkcs11RootKey::VersionOf(const WrappedKey& key) const {
   const std::optional<Parts> parts = Unpack(options_, key);
-  const bool isNamed = parts.has_value() && parts->version.which == pkcs11::Choice::Which::kNamed;
-  return isNamed ? pkcs11::NameOfId(parts->version.id) : "";
+  return parts.has_value() && parts->id.has_value() ? pkcs11::NameOfId(*parts->id) : "";
 }
 
-absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::Unwrap(const WrappedKey& key) {
+absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::Unwrap(const WrappedKey& key, Deadline deadline) {
   const std::optional<Parts> parts = Unpack(options_, key);
   if (!parts.has_value()) {
     return absl::DataLossError("a key was wrapped by another one or for another purpose, or is damaged");
   }
+  return parts->id.has_value() ? UnwrapBy(*parts->id, parts->wrapped, parts->check, key.context)
+                               : UnwrapOlder(parts->wrapped, parts->check, key.context, deadline);
+}
+
+// The check says which version it is. What one of the others is refused for says nothing of this key.
+absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapOlder(Bytes wrapped, Bytes check, Bytes context,
+                                                             Deadline deadline) {
+  std::vector<std::string> ids;
+  const Pkcs11Token::Outcome found =
+      token_->Call([&](Module& module, ck_session_handle_t session) -> Pkcs11Token::Outcome {
+        ck_rv_t value = CKR_OK;
+        absl::StatusOr<std::vector<std::string>> all = pkcs11::FindIds(module, session, options_.key, value);
+        if (all.ok()) ids = *std::move(all);
+        return {all.status(), value};
+      });
+  RETURN_IF_ERROR(found.status);
+  absl::Status refused =
+      absl::DataLossError("a key is damaged, or what has wrapped it is not among the keys with this label");
+  for (const std::string& id : ids) {
+    if (std::chrono::steady_clock::now() >= deadline) return absl::UnavailableError("there is no time left");
+    absl::StatusOr<crypto::SecretKey> seed = UnwrapBy(id, wrapped, check, context);
+    if (seed.ok()) return seed;
+    if (!absl::IsDataLoss(seed.status())) refused = seed.status();
+    if (absl::IsUnavailable(refused) || absl::IsPermissionDenied(refused)) break;  // that holds for the next one, too
+  }
+  return refused;
+}
+
+absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapBy(const std::string& id, Bytes wrapped, Bytes check,
+                                                          Bytes context) {
   ck_rv_t value = CKR_OK;
-  absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(parts->wrapped, parts->version, value);
+  absl::StatusOr<crypto::SecretKey> seed = UnwrapSeed(wrapped, id, value);
   if (!seed.ok() && value != CKR_OK && !absl::IsFailedPrecondition(seed.status())) {
     // Tokens do not agree on what they return for damage, and SoftHSM returns CKR_GENERAL_ERROR. If the key works, and
     // it is not just that it works again, it is not the key.
-    RETURN_IF_ERROR(Probe(parts->version));
+    RETURN_IF_ERROR(Probe(id));
     value = CKR_OK;
-    seed = UnwrapSeed(parts->wrapped, parts->version, value);
+    seed = UnwrapSeed(wrapped, id, value);
     if (value != CKR_OK && !absl::IsFailedPrecondition(seed.status())) {
       return absl::DataLossError(
           StrCat("a key is damaged, or was wrapped by another one of this name: ", NameOf(value)));
     }
   }
   if (!seed.ok()) return seed.status();
-  if (crypto::EqualInConstantTime(parts->check, Bytes(CheckOf(kProvider, *seed, key.context)).first(kSeedCheckSize))) {
+  if (crypto::EqualInConstantTime(check, Bytes(CheckOf(kProvider, *seed, context)).first(kSeedCheckSize))) {
     return seed;
   }
   return absl::DataLossError("a key is damaged, or was wrapped for another purpose");
@@ -278,25 +305,35 @@ absl::StatusOr<crypto::SecretKey> Pkcs11RootKey::UnwrapSeed(Bytes wrapped, const
 }
 
 absl::StatusOr<std::string> Pkcs11RootKey::MakeVersion() {
-  std::string id;
+  std::string last, id;
   const Pkcs11Token::Outcome newest =
-      CallWith(kNewest, [&](Module&, ck_session_handle_t, const pkcs11::Version& version) {
-        id = pkcs11::IdAfter(version.id);
-        return CKR_OK;
+      token_->Call([&](Module& module, ck_session_handle_t session) -> Pkcs11Token::Outcome {
+        ck_rv_t value = CKR_OK;
+        absl::StatusOr<std::string> found = pkcs11::FindLastId(module, session, options_.key, value);
+        if (found.ok()) last = *std::move(found);
+        return {found.status(), value};
       });
   if (!newest.status.ok()) return Named(newest.status);
-  const absl::Status made = token_
-                                ->CallToWrite([&](Module& module, ck_session_handle_t session) {
-                                  ck_rv_t value = CKR_OK;
-                                  absl::Status status =
-                                      pkcs11::MakeVersion(module, session, options_.key, id, !IsGcm(options_), value);
-                                  return Pkcs11Token::Outcome{std::move(status), value};
-                                })
-                                .status;
+  id = pkcs11::IdAfter(last);
+  const absl::Status made =
+      token_
+          ->CallToWrite([&](Module& module, ck_session_handle_t session) -> Pkcs11Token::Outcome {
+            ck_rv_t value = CKR_OK;
+            id = pkcs11::IdAfter(last);  // another one at each attempt: the first may have made a key
+            return {pkcs11::MakeVersion(module, session, options_.key, id, !IsGcm(options_), value), value};
+          })
+          .status;
   if (made.ok()) return pkcs11::NameOfId(id);
+  if (absl::IsUnknown(made)) {
+    return Named(absl::UnavailableError(
+        StrCat("the token has made the next key, with ", pkcs11::NameOfId(id),
+               ", and does not say whether it can be read out: ", ToStd(made.message()),
+               ". Agents that find that it can refuse it. Do not delete it: they may have wrapped by it")));
+  }
   return Named(absl::FailedPreconditionError(
       StrCat("the token does not make the next key: ", ToStd(made.message()),
-             ". Make it by the token's own tools: an AES key of 256 bits with this label and ", pkcs11::NameOfId(id),
+             absl::IsUnavailable(made) ? ". Try it again, or make it" : ". Make it",
+             " by the token's own tools: an AES key of 256 bits with this label and ", pkcs11::NameOfId(id),
              ", private, sensitive and not extractable. Agents use it as soon as it is there")));
 }
 
@@ -311,8 +348,7 @@ absl::Status Pkcs11RootKey::Probe(const pkcs11::Choice& choice) {
   ASSIGN_OR_RETURN(const WrappedSeed wrapped, WrapSeed(seed, choice));
   ck_rv_t value = CKR_OK;
   // By the same one, also where a newer one is made meanwhile.
-  const pkcs11::Choice same{pkcs11::Choice::Which::kNamed, wrapped.id};
-  ASSIGN_OR_RETURN(const crypto::SecretKey unwrapped, UnwrapSeed(wrapped.bytes, same, value));
+  ASSIGN_OR_RETURN(const crypto::SecretKey unwrapped, UnwrapSeed(wrapped.bytes, wrapped.id, value));
   return unwrapped.Equals(seed) ? absl::OkStatus() : absl::UnavailableError("does not unwrap what it wraps");
 }
 

@@ -29,7 +29,7 @@ namespace kveil::keys {
 //
 //   "pkcs11" 0 | label of the token 0 | label of the key 0 | mechanism, 1 byte: 1 or 2 | check, 16 bytes | wrapped seed
 //
-// and the oldest version unwraps it.
+// and does not say which version has wrapped it: they are tried from the oldest to the newest.
 class Pkcs11RootKey : public RootKey {
  public:
   // `token`: of several keys of it; nullptr: one of its own.
@@ -57,7 +57,9 @@ class Pkcs11RootKey : public RootKey {
 
   absl::StatusOr<ByteBuffer> Wrap(const crypto::SecretKey& seed, Bytes context);
   // The seed.
-  absl::StatusOr<crypto::SecretKey> Unwrap(const WrappedKey& key);
+  absl::StatusOr<crypto::SecretKey> Unwrap(const WrappedKey& key, Deadline deadline);
+  absl::StatusOr<crypto::SecretKey> UnwrapOlder(Bytes wrapped, Bytes check, Bytes context, Deadline deadline);
+  absl::StatusOr<crypto::SecretKey> UnwrapBy(const std::string& id, Bytes wrapped, Bytes check, Bytes context);
   Pkcs11Token::Outcome CallWith(const pkcs11::Choice& choice, const Use& use);
   absl::StatusOr<WrappedSeed> WrapSeed(const crypto::SecretKey& seed, const pkcs11::Choice& choice);
   // What the module returned, when it returned an error, is in `value`.

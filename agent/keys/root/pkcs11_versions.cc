@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "crypto/secret.h"
 
 namespace kveil::keys::pkcs11 {
 namespace {
@@ -105,13 +106,13 @@ absl::Status CheckIsKept(Module& module, ck_session_handle_t session, ck_object_
 absl::StatusOr<Version> FindVersion(Module& module, ck_session_handle_t session, std::string label,
                                     const Choice& choice, ck_rv_t& value) {
   ASSIGN_OR_RETURN(const std::vector<Version> versions, FindVersions(module, session, std::move(label), value));
-  auto chosen = choice.which == Choice::Which::kOldest ? versions.begin() : versions.end() - 1;
-  if (choice.which == Choice::Which::kNamed) {
-    chosen = std::find_if(versions.begin(), versions.end(), [&](const Version& one) { return one.id == choice.id; });
+  auto chosen = versions.end() - 1;
+  if (choice.has_value()) {
+    chosen = std::find_if(versions.begin(), versions.end(), [&](const Version& one) { return one.id == *choice; });
   }
   if (chosen == versions.end()) {
     return absl::FailedPreconditionError(
-        StrCat("there is no AES key with this label and ", NameOfId(choice.id), ": it was deleted, or never made"));
+        StrCat("there is no AES key with this label and ", NameOfId(*choice), ": it was deleted, or never made"));
   }
   // 01 and 0001 are one number.
   if (const auto [first, last] = std::equal_range(versions.begin(), versions.end(), *chosen, IsLess);
@@ -122,12 +123,39 @@ absl::StatusOr<Version> FindVersion(Module& module, ck_session_handle_t session,
   return *chosen;
 }
 
-std::string IdAfter(std::string id) {
-  for (size_t i = id.size(); i-- > 0;) {
-    id[i] = static_cast<char>(static_cast<unsigned char>(id[i]) + 1);
-    if (id[i] != '\0') return id;
+absl::StatusOr<std::vector<std::string>> FindIds(Module& module, ck_session_handle_t session, std::string label,
+                                                 ck_rv_t& value) {
+  ASSIGN_OR_RETURN(const std::vector<Version> versions, FindVersions(module, session, label, value));
+  std::vector<std::string> ids;
+  for (const Version& version : versions) ids.push_back(version.id);
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+absl::StatusOr<std::string> FindLastId(Module& module, ck_session_handle_t session, std::string label, ck_rv_t& value) {
+  ASSIGN_OR_RETURN(const std::vector<ck_object_handle_t> keys, FindKeys(module, session, label, value));
+  if (keys.size() == kMostVersions) {
+    return absl::FailedPreconditionError(StrCat(
+        kMostVersions, " AES keys have this label, which is the most; delete those that nothing needs any more"));
   }
-  id.insert(id.begin(), '\1');
+  ASSIGN_OR_RETURN(Version newest, FindVersion(module, session, std::move(label), std::nullopt, value));
+  if (newest.id.size() == kLongestId && newest.id.front() == '\xff') {
+    return absl::FailedPreconditionError("there is no room for a greater CKA_ID than that of the newest key");
+  }
+  return std::move(newest.id);
+}
+
+std::string IdAfter(std::string id) {
+  uint8_t random[4];
+  crypto::FillRandom(absl::MakeSpan(random));
+  uint64_t more = 0;
+  for (const uint8_t byte : random) more = more << 8 | byte;
+  more += 1;
+  for (size_t i = id.size(); i-- > 0; more >>= 8) {
+    more += static_cast<unsigned char>(id[i]);
+    id[i] = static_cast<char>(more & 0xff);
+  }
+  for (; more != 0; more >>= 8) id.insert(id.begin(), static_cast<char>(more & 0xff));
   return id;
 }
 
@@ -156,10 +184,11 @@ absl::Status MakeVersion(Module& module, ck_session_handle_t session, std::strin
   ck_object_handle_t key = 0;
   value = module.C_GenerateKey(session, &mechanism, attributes, std::size(attributes), &key);
   if (value != CKR_OK) return absl::FailedPreconditionError(NameOf(value));
-  const absl::Status isAlone =
-      FindVersion(module, session, std::move(label), {Choice::Which::kNamed, std::move(id)}, value).status();
-  if (!isAlone.ok()) (void)module.C_DestroyObject(session, key);
-  return isAlone;
+  ck_rv_t looked = CKR_OK;
+  const absl::Status isKept = CheckIsKept(module, session, key, looked);
+  if (looked != CKR_OK) return absl::UnknownError(isKept.message());
+  if (!isKept.ok()) (void)module.C_DestroyObject(session, key);
+  return isKept;
 }
 
 }  // namespace kveil::keys::pkcs11

@@ -2,8 +2,10 @@
 // Their CKA_IDs tell them apart. Read as numbers, big endian, they count up: the greatest is the newest.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,11 +18,7 @@ struct Version {
   std::string id;  // its CKA_ID, as bytes; empty: it has none, which is less than any other
 };
 
-struct Choice {
-  enum class Which { kNewest, kOldest, kNamed };
-  Which which = Which::kNewest;
-  std::string id = {};  // of kNamed
-};
+using Choice = std::optional<std::string>;  // the CKA_ID; nullopt: the newest
 
 // The AES key with this label that is chosen. `value` is what the module returned last. kFailedPrecondition: there is
 // none, several have its id, more than 64 have the label, or it can be read out of the token: a root key that can be
@@ -28,15 +26,26 @@ struct Choice {
 absl::StatusOr<Version> FindVersion(Module& module, ck_session_handle_t session, std::string label,
                                     const Choice& choice, ck_rv_t& value);
 
-// The CKA_ID of the version after this one: one more.
+// The CKA_IDs of the keys with this label, each once, from the oldest to the newest. kFailedPrecondition: there is
+// none, or there are more than 64.
+absl::StatusOr<std::vector<std::string>> FindIds(Module& module, ck_session_handle_t session, std::string label,
+                                                 ck_rv_t& value);
+
+// The CKA_ID of the newest, if there is room for one more version. kFailedPrecondition: there is none, or as of
+// FindVersion.
+absl::StatusOr<std::string> FindLastId(Module& module, ck_session_handle_t session, std::string label, ck_rv_t& value);
+
+// A CKA_ID for the version after this one: 1 to 2^32 more, by chance. Whoever makes one at the same time makes another.
 std::string IdAfter(std::string id);
 
 // For messages: "CKA_ID 02", "no CKA_ID".
 std::string NameOfId(std::string_view id);
 
 // Has the token make an AES key of 256 bits that never leaves it: to wrap and unwrap, or to encrypt and decrypt. The
-// session has to be one that may write. If there are two with this id then, as somebody else was as quick, the new one
-// is removed again. kFailedPrecondition: the reason. `value` is what the module returned last.
+// session has to be one that may write. Agents may wrap by it before this returns, so it is left in the token, unless
+// it can be read out: then no agent takes it. kFailedPrecondition: the reason that there is none. kUnknown: it is
+// there, and the token does not say whether it can be read out. `value` is what the module returned when it made the
+// key.
 absl::Status MakeVersion(Module& module, ck_session_handle_t session, std::string label, std::string id, bool isToWrap,
                          ck_rv_t& value);
 

@@ -38,6 +38,16 @@ class Pkcs11RootKeyTest : public KeyTest, public testing::WithParamInterface<Mec
     EXPECT_TRUE(made.ok()) << made.status();
     return made.ok() ? *std::move(made) : RootKey::DataKey();
   }
+  // As it was before keys had versions.
+  RootKey::DataKey GenerateOlder(RootKey& root) const {
+    RootKey::DataKey made = Generate(root);
+    const bool isGcm = GetParam() == Mechanism::kAesGcm;
+    std::string older = std::string("pkcs11") + '\0' + SoftToken::kLabel + '\0' + key_ + '\0';
+    older += isGcm ? '\1' : '\2';
+    older += AsText(made.wrapped).substr(made.wrapped.size() - 16 - (isGcm ? 60 : 40));
+    made.wrapped.assign(older.begin(), older.end());
+    return made;
+  }
   static absl::Status Unwrap(RootKey& root, const RootKey::DataKey& made, std::string_view context = "epoch 1") {
     const RootKey::WrappedKey keys[] = {{made.wrapped, AsBytes(context)}};
     auto unwrapped = root.Unwrap(keys, Soon());
@@ -71,30 +81,41 @@ TEST_P(Pkcs11RootKeyTest, AWrappedKeyBeginsWithTheProviderTheTokenTheKeyItsIdAnd
   EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
 }
 
-// As it was before keys had versions.
-TEST_P(Pkcs11RootKeyTest, AnOlderWrappedKeyIsOfTheOldestVersion) {
+TEST_P(Pkcs11RootKeyTest, AnOlderWrappedKeyStaysReadableUntilItsVersionIsGone) {
   Pkcs11RootKey root(Options());
-  RootKey::DataKey made = Generate(root);
-  const size_t rest = 16 + (GetParam() == Mechanism::kAesGcm ? 60 : 40);
-  std::string older = std::string("pkcs11") + '\0' + SoftToken::kLabel + '\0' + key_ + '\0';
-  older += GetParam() == Mechanism::kAesGcm ? '\1' : '\2';
-  older += AsText(made.wrapped).substr(made.wrapped.size() - rest);
-  made.wrapped.assign(older.begin(), older.end());
+  RootKey::DataKey made = GenerateOlder(root);
   EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
   EXPECT_EQ(root.VersionOf({made.wrapped, AsBytes("epoch 1")}), "");
-  EXPECT_TRUE(root.MakeVersion().ok());
+  const auto next = root.MakeVersion();
+  ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
   EXPECT_EQ(Unwrap(root, made, "epoch 2").code(), Code::kDataLoss);
   const RootKey::WrappedKey wrapped[] = {{made.wrapped, AsBytes("epoch 1")}};
   const auto rewrapped = root.Rewrap(wrapped, Soon());
   ASSERT_TRUE(rewrapped.at(0).ok()) << rewrapped.at(0).status();
-  EXPECT_EQ(root.VersionOf({*rewrapped[0], AsBytes("epoch 1")}), "CKA_ID 01");
+  EXPECT_EQ(root.VersionOf({*rewrapped[0], AsBytes("epoch 1")}), *next);
   token_.DeleteKey(key_, "");
   EXPECT_EQ(Unwrap(root, made).code(), Code::kDataLoss) << "it does not say by which key it was wrapped";
   made.wrapped = *rewrapped[0];
   EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
   made.wrapped.resize(8);
   EXPECT_EQ(Unwrap(root, made).code(), Code::kDataLoss);
+}
+
+TEST_P(Pkcs11RootKeyTest, AnOlderWrappedKeyIsNotLostToKeysThatAreMadeBeforeIt) {
+  token_.DeleteKey(key_);
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x05");
+  Pkcs11RootKey root(Options());
+  const RootKey::DataKey made = GenerateOlder(root);
+  token_.MakeKey(key_);
+  token_.MakeKey(key_, CKA_EXTRACTABLE, "\x03");
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  EXPECT_EQ(Unwrap(root, made, "epoch 2").code(), Code::kFailedPrecondition) << "nobody knows what the unfit one opens";
+  token_.DeleteKey(key_, "\x03");
+  EXPECT_EQ(Unwrap(root, made, "epoch 2").code(), Code::kDataLoss);
+  token_.DeleteKey(key_, "\x05");
+  EXPECT_EQ(Unwrap(root, made).code(), Code::kDataLoss);
+  EXPECT_THAT(std::string(Unwrap(root, made).message()), HasSubstr("not among the keys with this label"));
 }
 
 TEST_P(Pkcs11RootKeyTest, TheGreatestIdWrapsAndTheOneThatIsNamedUnwraps) {
@@ -116,8 +137,7 @@ TEST_P(Pkcs11RootKeyTest, TheGreatestIdWrapsAndTheOneThatIsNamedUnwraps) {
   made.push_back(madeBy("CKA_ID ff"));
   const auto next = root.MakeVersion();
   ASSERT_TRUE(next.ok()) << next.status();
-  EXPECT_EQ(*next, "CKA_ID 0100");
-  made.push_back(madeBy("CKA_ID 0100"));
+  made.push_back(madeBy(*next));
   for (const RootKey::DataKey& one : made) EXPECT_TRUE(Unwrap(root, one).ok()) << Unwrap(root, one);
   token_.DeleteKey(key_, "\xff");
   for (const size_t lost : {1, 2}) expectMissing(made[lost], "CKA_ID ff");
@@ -148,39 +168,88 @@ TEST_P(Pkcs11RootKeyTest, TwoNewestKeysWrapNothing) {
 TEST_P(Pkcs11RootKeyTest, ATokenThatMakesNoKeyLeavesItToTheOperator) {
   Pkcs11RootKey root(Options());
   const RootKey::DataKey made = Generate(root);
-  token_.SetOnGenerate([] { return ck_rv_t{CKR_FUNCTION_NOT_SUPPORTED}; });
+  std::string id;
+  token_.SetOnGenerate([&](const std::string& wanted) {
+    id = wanted;
+    return ck_rv_t{CKR_FUNCTION_NOT_SUPPORTED};
+  });
   const absl::Status refused = root.MakeVersion().status();
   token_.SetOnGenerate(nullptr);
   EXPECT_EQ(refused.code(), Code::kFailedPrecondition);
-  EXPECT_EQ(refused.message(),
-            StrCat("PKCS#11 key ", key_,
-                   " in token kveil test: the token does not make the next key: CKR_FUNCTION_NOT_SUPPORTED. Make it by "
-                   "the token's own tools: an AES key of 256 bits with this label and CKA_ID 01, private, sensitive "
-                   "and not extractable. Agents use it as soon as it is there"));
-  token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x01");
+  EXPECT_EQ(
+      refused.message(),
+      StrCat("PKCS#11 key ", key_,
+             " in token kveil test: the token does not make the next key: CKR_FUNCTION_NOT_SUPPORTED. Make it by "
+             "the token's own tools: an AES key of 256 bits with this label and ",
+             pkcs11::NameOfId(id), ", private, sensitive and not extractable. Agents use it as soon as it is there"));
+  token_.MakeKey(key_, CKA_VENDOR_DEFINED, id);
   const RootKey::DataKey next = Generate(root);
-  EXPECT_EQ(root.VersionOf({next.wrapped, AsBytes("epoch 1")}), "CKA_ID 01");
+  EXPECT_EQ(root.VersionOf({next.wrapped, AsBytes("epoch 1")}), pkcs11::NameOfId(id));
   for (const RootKey::DataKey* one : {&made, &next}) EXPECT_TRUE(Unwrap(root, *one).ok()) << Unwrap(root, *one);
 }
 
-TEST_P(Pkcs11RootKeyTest, OfTwoThatMakeTheNextVersionAtOnceOneIsKept) {
+// An agent may have wrapped by a key before whoever had it made looks at it.
+TEST_P(Pkcs11RootKeyTest, OfTwoThatMakeTheNextVersionAtOnceBothAreKept) {
   Pkcs11RootKey root(Options());
-  token_.SetOnGenerate([&] {
-    token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x01");
-    return ck_rv_t{CKR_OK};
+  const std::string other = pkcs11::IdAfter("");  // somebody else has seen the same newest one
+  RootKey::DataKey made;
+  token_.SetOnGenerate(nullptr, [&] {
+    made = Generate(root);
+    token_.MakeKey(key_, CKA_VENDOR_DEFINED, other);
   });
-  const absl::Status second = root.MakeVersion().status();
+  const auto version = root.MakeVersion();
   token_.SetOnGenerate(nullptr);
-  EXPECT_EQ(second.code(), Code::kFailedPrecondition) << second;
-  EXPECT_THAT(std::string(second.message()), HasSubstr("several AES keys have this label and CKA_ID 01"));
-  EXPECT_EQ(token_.CountKeys(key_, "\x01"), 1u);
+  ASSERT_TRUE(version.ok()) << version.status();
+  EXPECT_EQ(root.VersionOf({made.wrapped, AsBytes("epoch 1")}), *version);
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
   EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
+  EXPECT_EQ(token_.CountKeys(key_), 3u);
+}
+
+TEST_P(Pkcs11RootKeyTest, AKeyThatWasMadeIsKeptAlsoIfTheTokenFailsThen) {
+  Pkcs11RootKey root(Options());
+  RootKey::DataKey made;
+  token_.SetOnGenerate(nullptr, [&] {
+    made = Generate(root);
+    token_.FailNextLook();
+  });
+  const absl::Status unknown = root.MakeVersion().status();
+  token_.SetOnGenerate(nullptr);
+  EXPECT_EQ(unknown.code(), Code::kUnavailable) << unknown;
+  EXPECT_THAT(std::string(unknown.message()), HasSubstr("has made the next key, with CKA_ID"));
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  // The session is lost while it makes one: it is asked once more, for another one.
+  token_.SetOnGenerate([&](const std::string& id) {
+    token_.MakeKey(key_, CKA_VENDOR_DEFINED, id);
+    made = Generate(root);
+    return ck_rv_t{CKR_DEVICE_ERROR};
+  });
+  const auto version = root.MakeVersion();
+  token_.SetOnGenerate(nullptr);
+  EXPECT_TRUE(version.ok()) << version.status();
+  EXPECT_TRUE(Unwrap(root, made).ok()) << Unwrap(root, made);
+  EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
+  EXPECT_EQ(token_.CountKeys(key_), 4u);
+}
+
+TEST(Pkcs11VersionsTest, TheNextIdIsGreaterAndAnotherOneEachTime) {
+  EXPECT_NE(pkcs11::IdAfter("\x01"), pkcs11::IdAfter("\x01"));
+  for (const std::string& id :
+       {std::string(), std::string("\xff"), std::string("\0\xff", 2), std::string(64, '\x7f')}) {
+    const std::string next = pkcs11::IdAfter(id);
+    const size_t size = std::max(id.size(), next.size());
+    const auto padded = [size](const std::string& text) { return std::string(size - text.size(), '\0') + text; };
+    EXPECT_GT(padded(next), padded(id));
+    EXPECT_LE(next.size(), std::max<size_t>(id.size(), 5));
+  }
 }
 
 TEST_P(Pkcs11RootKeyTest, ManyKeysOfALabelAreRefused) {
   Pkcs11RootKey root(Options());
   for (char id = 1; id < 64; ++id) token_.MakeKey(key_, CKA_VENDOR_DEFINED, {id});
   EXPECT_TRUE(root.Check(Soon()).ok()) << root.Check(Soon());
+  EXPECT_THAT(std::string(root.MakeVersion().status().message()), HasSubstr("64 AES keys have this label"));
+  EXPECT_TRUE(root.Check(Soon()).ok()) << "none was made: " << root.Check(Soon());
   token_.MakeKey(key_, CKA_VENDOR_DEFINED, "\x70");
   EXPECT_THAT(std::string(root.Check(Soon()).message()), HasSubstr("more than 64 AES keys have this label"));
   token_.DeleteKey(key_, "\x70");

@@ -6,6 +6,7 @@
 #include <future>
 #include <set>
 
+#include "absl/strings/escaping.h"
 #include "epochs_fixture.h"
 #include "fake_aws.h"
 #include "fake_azure.h"
@@ -112,17 +113,18 @@ struct OperatedToken : Operated {
     return {.pkcs11 = key};
   }
   std::string Rotate() override {
-    const std::string version = StrCat("CKA_ID 0", ++newest);
-    EXPECT_EQ(*MakePkcs11Version(key), StrCat("PKCS#11 key ", key.key, " in token kveil test: ", version));
+    const std::string made = *MakePkcs11Version(key);
+    const std::string before = StrCat("PKCS#11 key ", key.key, " in token kveil test: ");
+    EXPECT_EQ(made.substr(0, before.size()), before);
+    const std::string version = made.substr(before.size());
+    ids.push_back(absl::HexStringToBytes(ToAbsl(version.substr(std::string("CKA_ID ").size()))));
     return version;
   }
-  void DisableOld() override {
-    SoftToken::Get().DeleteKey(key.key, newest == 1 ? "" : std::string(1, static_cast<char>(newest - 1)));
-  }
+  void DisableOld() override { SoftToken::Get().DeleteKey(key.key, ids.at(ids.size() - 2)); }
   std::vector<std::string> complaints() override { return {}; }
   Pkcs11Options key{
       .module = SoftToken::kModule, .token = SoftToken::kLabel, .key = "", .pinFile = "", .mechanism = kMechanism};
-  int newest = 0;
+  std::vector<std::string> ids = {""};
 };
 
 struct RotatedProvider {

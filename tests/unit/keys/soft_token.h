@@ -69,19 +69,39 @@ class SoftToken {
     module_->C_CloseSession(session);
     return count;
   }
-  // What happens when somebody asks for a new key, before the token makes it. What it returns is the token's answer, if
-  // it is not CKR_OK. nullptr: nothing.
-  void SetOnGenerate(std::function<ck_rv_t()> onGenerate) {
+  // What happens when somebody asks for a new key with this CKA_ID the next time, before the token makes it, and after.
+  // What the first returns is the token's answer, if it is not CKR_OK. nullptr: nothing.
+  void SetOnGenerate(std::function<ck_rv_t(const std::string& id)> before, std::function<void()> after = nullptr) {
     static ck_rv_t (*const real)(ck_session_handle_t, ck_mechanism*, ck_attribute*, unsigned long,
                                  ck_object_handle_t*) = module_->C_GenerateKey;
-    static std::function<ck_rv_t()> happens;
-    happens = std::move(onGenerate);
+    static std::function<ck_rv_t(const std::string&)> happensBefore;
+    static std::function<void()> happensAfter;
+    happensBefore = std::move(before);
+    happensAfter = std::move(after);
     const_cast<ck_function_list*>(module_)->C_GenerateKey = [](ck_session_handle_t session, ck_mechanism* mechanism,
                                                                ck_attribute* attributes, unsigned long count,
                                                                ck_object_handle_t* key) {
-      const auto once = std::exchange(happens, nullptr);  // it may make keys itself
-      const ck_rv_t value = once ? once() : ck_rv_t{CKR_OK};
-      return value == CKR_OK ? real(session, mechanism, attributes, count, key) : value;
+      const auto first = std::exchange(happensBefore, nullptr);  // they may make keys themselves
+      const auto then = std::exchange(happensAfter, nullptr);
+      const ck_attribute* id = attributes;
+      while (id->type != CKA_ID) ++id;
+      const std::string wanted(static_cast<const char*>(id->value), id->value_len);
+      if (const ck_rv_t value = first ? first(wanted) : ck_rv_t{CKR_OK}; value != CKR_OK) return value;
+      const ck_rv_t value = real(session, mechanism, attributes, count, key);
+      if (then) then();
+      return value;
+    };
+  }
+  // The next look at what a key is fails.
+  void FailNextLook() {
+    static ck_rv_t (*const real)(ck_session_handle_t, ck_object_handle_t, ck_attribute*, unsigned long) =
+        module_->C_GetAttributeValue;
+    static bool isFailing = false;
+    isFailing = true;
+    const_cast<ck_function_list*>(module_)->C_GetAttributeValue = [](ck_session_handle_t session,
+                                                                     ck_object_handle_t object,
+                                                                     ck_attribute* attributes, unsigned long count) {
+      return std::exchange(isFailing, false) ? ck_rv_t{CKR_FUNCTION_FAILED} : real(session, object, attributes, count);
     };
   }
   // The next attempt to decrypt or to unwrap fails, as when a token is short of memory for a moment.
