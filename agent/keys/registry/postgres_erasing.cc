@@ -47,7 +47,7 @@ absl::StatusOr<std::vector<Registry::Erased>> PostgresRegistry::EraseSubjects(st
     ASSIGN_OR_RETURN(const Results counted, Read(postgres::kCountKeylessErasures, limit));
     return counted.at(0).IntegerAt(0, 0);
   };
-  ASSIGN_OR_RETURN(const bool mayAdd, keylessErasures_.MayAdd(openings_, count));
+  ASSIGN_OR_RETURN(const bool mayAdd, keylessErasures_.MayAdd(openings_, now, count));
   absl::StatusOr<std::vector<Erased>> erased = EraseEach(keyspace, subjects.size(), subjectOf, mayAdd, now);
   if (erased.ok()) keylessErasures_.Note(*erased);
   return erased;

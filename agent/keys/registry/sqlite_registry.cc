@@ -195,7 +195,7 @@ absl::StatusOr<std::vector<Registry::Erased>> SqliteRegistry::EraseSubjects(std:
   }
   const auto subjectOf = [subjects](size_t subject, std::string_view) { return subjects[subject]; };
   const auto count = [this](int64_t most) { return tables_->CountKeylessErasures(most); };
-  absl::StatusOr<bool> mayAdd = keylessErasures_.MayAdd(openings_, count);
+  absl::StatusOr<bool> mayAdd = keylessErasures_.MayAdd(openings_, now, count);
   if (!mayAdd.ok()) return Fail(mayAdd.status());
   absl::StatusOr<std::vector<Erased>> erased = EraseEach(keyspace, subjects.size(), subjectOf, *mayAdd, now);
   if (erased.ok()) keylessErasures_.Note(*erased);
