@@ -71,6 +71,9 @@ int RotateKeks(const std::string& socket, bool isJson, const RotateOptions& opti
   } else if (broken.ok() && all["keys"].empty()) {
     std::cout << "the registry has no key under " << options.kek << "\n";
   }
+  if (!broken.ok() && failed != 0) {  // they are before --after
+    return Fail(kCommand, StrCat(ToStd(broken.message()), "; ", failed, " key(s) were not rotated; run it again"));
+  }
   if (!broken.ok() && !after.empty()) {
     return Fail(kCommand, StrCat(ToStd(broken.message()), "; to go on with those that are left, add --after ", after));
   }

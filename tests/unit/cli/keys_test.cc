@@ -129,6 +129,15 @@ TEST_F(KeysTest, AnInterruptedRotationSaysWhereToGoOn) {
   });
   EXPECT_EQ(RunWith({"keys", "rotate", "--kek", "payments", "--after", second}).exitStatus, 0);
   EXPECT_EQ(asked.back(), second);
+  // One that was not rotated would be left behind.
+  Handle([&](const Json& request) {
+    if (request.at("after") != "") return std::string(R"({"error": "the agent is ending", "code": "Unavailable"})");
+    const Json key = {{"kek", "payments/orders"}, {"window", 7}, {"error", "is disabled"}};
+    return Json{{"keys", {key}}, {"next", first}}.dump();
+  });
+  const CommandResult failed = RunWith({"keys", "rotate", "--kek", "payments"});
+  EXPECT_EQ(failed.exitStatus, 1);
+  EXPECT_EQ(failed.err, "kveil keys rotate: the agent is ending; 1 key(s) were not rotated; run it again\n");
   ExpectFailure(RunWith({"keys", "rotate", "--after", second}), 2, "--kek");
 }
 
