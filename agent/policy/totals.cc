@@ -57,7 +57,9 @@ absl::Status Totals::AddTopic(const TopicPolicy& topic, std::string_view place) 
 absl::Status Totals::AddSelector(const re2::RE2& pattern, std::string_view place) {
   RETURN_IF_ERROR(Check(++selectors_, kMostSelectorPatterns, place, "entries with a \"pattern\""));
   steps_ += static_cast<size_t>(pattern.ProgramSize());
-  return Check(steps_, kMostSelectorSteps, place, "steps in the programs of their \"pattern\"");
+  const absl::Status checked = Check(steps_, kMostSelectorSteps, place, "steps in the programs of their \"pattern\"");
+  if (checked.ok()) return checked;
+  return absl::InvalidArgumentError(StrCat(checked.message(), " (\"+\" has far fewer than \"{1,249}\")"));
 }
 
 absl::Status Totals::AddUsers(size_t users, std::string_view place) {
