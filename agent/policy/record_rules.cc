@@ -17,7 +17,7 @@ namespace {
 // Nanoseconds or so of a lookup by hash, or of one label among the most that a pod may have.
 constexpr uint64_t kLookupWork = 100;
 // Of a step of an expression's program on a byte, where RE2 builds states that it needs once. (The usual ones take a
-// tenth of this; programs of fewer than 100 steps up to 17.)
+// tenth of this; short programs and texts up to 17.)
 constexpr uint64_t kStepWork = 4;
 
 }  // namespace

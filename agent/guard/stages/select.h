@@ -29,9 +29,10 @@
 
 namespace kveil::guard {
 
-// Nanoseconds or so, where an expression has RE2 take its slowest way. Records of 100 bytes and 16 usual expressions
-// come to 80,000 each, those of users with 3 consents to a few hundred.
-inline constexpr uint64_t kMostRuleWork = 2'000'000'000;
+// Nanoseconds or so, where an expression has RE2 take its slowest way; most take a tenth of it. Records of 100 bytes
+// and 16 usual expressions come to 80,000 each, those of users with 3 consents to a few hundred. With less, readers
+// would stop for good before batches that are there.
+inline constexpr uint64_t kMostRuleWork = 8'000'000'000;
 
 // Which entries what is known of users meets. Most users have the same few facts: they are remembered, so that a record
 // costs a look at an address. No key is fetched while a pass lasts, so that an address means the same facts.

@@ -208,6 +208,7 @@ TEST_F(ReadRulesTest, StopBeforeWorkWithoutABound) {
     return OpenTo(Task(), ProducedBatch(records), out);
   };
   EXPECT_EQ(opened(100).denied, 100u);
+  EXPECT_EQ(opened(250).denied, 250u) << "what was read once is read";
   EXPECT_GT(scratch_->ruleWork, 100u * 1000 * 200 * policy::kMostPatterns);
   const OpenOutcome outcome = opened(1000);
   EXPECT_EQ(outcome.kind, OpenOutcome::Kind::kStop);
