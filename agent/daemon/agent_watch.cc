@@ -187,6 +187,7 @@ void Agent::RefreshHealth() {
   NoteOf("learned", redirect_->LearnedHealth());
   NoteOf("producers", shared_->ProducersHealth());
   NoteOf("fetchSessions", shared_->FetchSessionsHealth());
+  NoteOf("patterns", shared_->SearchesHealth());
   NoteOf("brokers", brokers_->Health());
   NoteOf("names", names_->Health());
   NoteOf("topics", shared_->topicNames.Health());

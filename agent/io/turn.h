@@ -21,6 +21,7 @@ class Turn {
 
   explicit Turn(Loop& loop) : loop_(loop) { Begin(); }
 
+  Loop& loop() const { return loop_; }
   void Begin() { began_ = std::chrono::steady_clock::now(); }
 
   class Awaiter {

@@ -15,6 +15,7 @@
 #include "config/read_file.h"
 #include "identity/cgroup_path.h"
 #include "policy/entries.h"
+#include "policy/name_memo.h"
 #include "policy/policy_files.h"
 #include "policy/policy_reader.h"
 #include "policy/policy_text.h"
@@ -61,6 +62,16 @@ struct Policy::Compiled {
   std::vector<std::string> purposes;  // in order, each once
   Unselected unselected = Unselected::kPass;
   const TopicPolicy* ofUnselected = nullptr;
+  mutable NameMemo found;  // what was found by trying patterns
+
+  const TopicPolicy* TryPatterns(std::string_view topic) const {
+    for (const Pattern& pattern : patterns) {
+      if (re2::RE2::FullMatch(re2::StringPiece(topic.data(), topic.size()), *pattern.expression)) {
+        return &topics[pattern.topic];
+      }
+    }
+    return ofUnselected;
+  }
 
   void Index() {
     std::set<size_t, std::greater<>> lengths;
@@ -305,7 +316,7 @@ absl::StatusOr<std::shared_ptr<const Policy>> Policy::LoadSigned(const std::stri
   return collector.Finish();
 }
 
-const TopicPolicy* Policy::Find(std::string_view topic) const {
+const TopicPolicy* Policy::Find(std::string_view topic, std::chrono::nanoseconds* searched) const {
   if (const auto found = compiled_->byName.find(topic); found != compiled_->byName.end()) return found->second;
   if (IsInternal(topic)) return nullptr;
   if (topic.starts_with("__")) return compiled_->ofUnselected;
@@ -314,12 +325,13 @@ const TopicPolicy* Policy::Find(std::string_view topic) const {
     const auto found = compiled_->byPrefix.find(topic.substr(0, length));
     if (found != compiled_->byPrefix.end()) return found->second;
   }
-  for (const Compiled::Pattern& pattern : compiled_->patterns) {
-    if (re2::RE2::FullMatch(re2::StringPiece(topic.data(), topic.size()), *pattern.expression)) {
-      return &compiled_->topics[pattern.topic];
-    }
-  }
-  return compiled_->ofUnselected;
+  if (compiled_->patterns.empty()) return compiled_->ofUnselected;
+  if (const auto found = compiled_->found.Find(topic); found.has_value()) return *found;
+  const auto began = std::chrono::steady_clock::now();
+  const TopicPolicy* const found = compiled_->TryPatterns(topic);
+  if (searched != nullptr) *searched += std::chrono::steady_clock::now() - began;
+  compiled_->found.Add(topic, found);
+  return found;
 }
 
 absl::Span<const std::string> Policy::purposes() const { return compiled_->purposes; }

@@ -163,7 +163,7 @@ io::Task<RequestVerdict> FetchGuard::OnRequest(const proxy::RequestFrame& reques
   state->terms.recordsHaveHeaders = version >= FetchResponse::kFirstVersionWithHeaders;
   state->terms.zstdAllowed = version >= FetchResponse::kFirstVersionWithZstd;
   io::Turn turn(loop_);
-  auto judging = state->session->Judge(*decoded, lookup_, upstream, turn);
+  auto judging = state->session->Judge(*decoded, lookup_, upstream, turn, scratch_.searchPace);
   co_await std::move(judging);
   const bool namesSession = decoded->sessionEpoch == FetchRequest::kNewSession;
   const bool mayNameBrokers = version >= FetchResponse::kFirstVersionWithNodeEndpoints;

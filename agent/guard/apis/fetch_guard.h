@@ -17,7 +17,10 @@ namespace kveil::guard {
 class FetchGuard : public ApiGuard<kafka::FetchRequest> {
  public:
   explicit FetchGuard(const GuardContext& context)
-      : ApiGuard(context), opener_(context), lookup_(context.shared.topicNames, context.connection) {}
+      : ApiGuard(context),
+        scratch_(context.scratch),
+        opener_(context),
+        lookup_(context.shared.topicNames, context.connection) {}
 
   io::Task<proxy::RequestVerdict> OnRequest(const proxy::RequestFrame& request, proxy::Upstream& upstream,
                                             proxy::FrameOutput& output) override;
@@ -34,6 +37,7 @@ class FetchGuard : public ApiGuard<kafka::FetchRequest> {
                                      proxy::FrameOutput& output);
   void NoteNotKept();
 
+  WorkerScratch& scratch_;
   FetchOpener opener_;
   TopicLookup lookup_;
   std::shared_ptr<FetchSession> session_;

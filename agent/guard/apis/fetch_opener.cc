@@ -101,7 +101,8 @@ io::Task<absl::StatusOr<FetchOpener::Outcome>> FetchOpener::Open(FetchResponse& 
   io::Turn turn(loop_);
   for (FetchResponse::Topic& topic : response.responses) {
     if (absl::Status checked = CheckTopicName("Fetch of", topic.topic); !checked.ok()) co_return checked;
-    co_await turn.Pause();
+    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
+    if (hasWaited) shared_.SearchesWaited();
     auto checking = CheckTopic(topic, session, *policies, turn, progress);
     co_await std::move(checking);
   }
@@ -141,6 +142,7 @@ ReadAccess FetchOpener::AccessTo(const FetchResponse::Topic& topic, const policy
   std::optional<std::string> name = std::string(topic.topic);
   if (!topic.topicId.IsZero()) name = shared_.topicNames.Find(topic.topicId, connection_);
   ReadAccess access = ReadAccessTo(std::move(name), policies, connection_.workload, *terms.claims);
+  scratch_.searchPace.Charge(connection_.workload.share, access.searched);
   if (access.policy != nullptr && !terms.recordsHaveHeaders) access.error = ErrorCode::kTopicAuthorizationFailed;
   if (access.isDenied() && !topic.partitions.empty()) {
     TellAuditOfDenial(scratch_, AuditedOf(access, connection_));

@@ -18,8 +18,8 @@ constexpr std::chrono::seconds kLookAgain{1};
 
 }  // namespace
 
-FetchSession::FetchSession(const SharedState& shared, proxy::MemoryBudget& budget,
-                           const proxy::ConnectionInfo& connection, int32_t epoch, size_t bytes)
+FetchSession::FetchSession(SharedState& shared, proxy::MemoryBudget& budget, const proxy::ConnectionInfo& connection,
+                           int32_t epoch, size_t bytes)
     : shared_(shared), budget_(budget), connection_(connection), isTooLarge_(bytes > kMostBytes) {
   if (epoch < 0) kept_ = Kept::kUntilAnswered;
 }
@@ -54,7 +54,7 @@ bool FetchSession::AreAllDue() const {
 }
 
 io::Task<void> FetchSession::Judge(const kafka::FetchRequest& request, TopicLookup& lookup, proxy::Upstream& upstream,
-                                   io::Turn& turn) {
+                                   io::Turn& turn, SearchPace& pace) {
   const bool areAllDue = AreAllDue();
   if (!isTooLarge_ && !areAllDue && added_.empty()) co_return;
   const uint64_t generation = shared_.policies.generation();
@@ -63,20 +63,23 @@ io::Task<void> FetchSession::Judge(const kafka::FetchRequest& request, TopicLook
   if (isTooLarge_) {
     judgement.needsGuard = true;
     for (const kafka::FetchRequest::Topic& topic : request.topics) {
-      co_await turn.Pause();
-      Look(FetchPositions::KeyOf(topic.topic, topic.topicId), *policies, judgement);
+      const bool hasWaited = co_await pace.Pause(connection_.workload.share, turn);
+      if (hasWaited) shared_.SearchesWaited();
+      Look(FetchPositions::KeyOf(topic.topic, topic.topicId), *policies, pace, judgement);
     }
   } else if (areAllDue) {
     for (const auto& [key, partitions] : positions_.topics()) {
-      co_await turn.Pause();
-      Look(key, *policies, judgement);
+      const bool hasWaited = co_await pace.Pause(connection_.workload.share, turn);
+      if (hasWaited) shared_.SearchesWaited();
+      Look(key, *policies, pace, judgement);
     }
   } else {
     judgement.needsGuard = needsGuard_;
     judgement.hasUnknown = hasUnknown_;
     for (const TopicKey& key : added_) {
-      co_await turn.Pause();
-      Look(key, *policies, judgement);
+      const bool hasWaited = co_await pace.Pause(connection_.workload.share, turn);
+      if (hasWaited) shared_.SearchesWaited();
+      Look(key, *policies, pace, judgement);
     }
   }
   if (areAllDue) judgedAll_ = Clock::now();
@@ -85,9 +88,10 @@ io::Task<void> FetchSession::Judge(const kafka::FetchRequest& request, TopicLook
     auto learning = lookup.Learn(judgement.unnamed, upstream);
     co_await std::move(learning);
     for (const kafka::TopicId& id : std::exchange(judgement.unnamed, {})) {
+      co_await turn.Pause();
       TopicKey key;
       key.id = id;
-      Look(key, *policies, judgement);
+      Look(key, *policies, pace, judgement);
     }
   }
   hasUnknown_ = judgement.hasUnknown || !judgement.unnamed.empty();
@@ -95,10 +99,14 @@ io::Task<void> FetchSession::Judge(const kafka::FetchRequest& request, TopicLook
   if (areAllDue) policyGeneration_ = generation;
 }
 
-void FetchSession::Look(const TopicKey& topic, const policy::Policy& policies, Judgement& judgement) const {
+void FetchSession::Look(const TopicKey& topic, const policy::Policy& policies, SearchPace& pace,
+                        Judgement& judgement) const {
   std::optional<std::string> name = topic.id.IsZero() ? topic.name : shared_.topicNames.Find(topic.id, connection_);
   if (name.has_value()) {
-    judgement.needsGuard = judgement.needsGuard || policies.Find(*name) != nullptr;
+    if (judgement.needsGuard) return;
+    std::chrono::nanoseconds searched{};
+    judgement.needsGuard = policies.Find(*name, &searched) != nullptr;
+    pace.Charge(connection_.workload.share, searched);
   } else if (judgement.unnamed.size() < TopicLookup::kMostUseful) {
     judgement.unnamed.push_back(topic.id);
   } else {

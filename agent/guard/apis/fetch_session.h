@@ -8,6 +8,7 @@
 #include "guard/apis/fetch_positions.h"
 #include "guard/learn/topic_lookup.h"
 #include "guard/state/shared_state.h"
+#include "guard/worker/search_pace.h"
 #include "io/task.h"
 #include "io/turn.h"
 #include "kafka/messages/fetch.h"
@@ -23,8 +24,8 @@ class FetchSession {
 
   // For a request that names every partition (its epoch is kNoSession or kNewSession) and takes `bytes` to remember. If
   // that is more than kMostBytes, nothing is remembered, and everything in its response is looked at.
-  FetchSession(const SharedState& shared, proxy::MemoryBudget& budget, const proxy::ConnectionInfo& connection,
-               int32_t epoch, size_t bytes);
+  FetchSession(SharedState& shared, proxy::MemoryBudget& budget, const proxy::ConnectionInfo& connection, int32_t epoch,
+               size_t bytes);
   ~FetchSession() { budget_.ReleaseKept(connection_.workload.share, charged_, kept_); }
   FetchSession(const FetchSession&) = delete;
   FetchSession& operator=(const FetchSession&) = delete;
@@ -48,9 +49,10 @@ class FetchSession {
 
   // Finds out, for a request that was just applied, whether any topic of the session may be protected by the policies
   // in force now. Looks at all topics if the policies have changed, and about once a second while topics are added or
-  // an id has no name; otherwise only at those that were added. Asks the broker for the names of ids.
+  // an id has no name; otherwise only at those that were added. Asks the broker for the names of ids. `pace`: the
+  // worker's.
   io::Task<void> Judge(const kafka::FetchRequest& request, TopicLookup& lookup, proxy::Upstream& upstream,
-                       io::Turn& turn);
+                       io::Turn& turn, SearchPace& pace);
   // Whether a response has to be looked at: a topic may be protected, or the policies have changed since Judge.
   bool NeedsGuard() const { return needsGuard_ || policyGeneration_ != shared_.policies.generation(); }
   // Memory that is not charged.
@@ -69,9 +71,9 @@ class FetchSession {
 
   bool Charge(size_t bytes);
   bool AreAllDue() const;
-  void Look(const TopicKey& topic, const policy::Policy& policies, Judgement& judgement) const;
+  void Look(const TopicKey& topic, const policy::Policy& policies, SearchPace& pace, Judgement& judgement) const;
 
-  const SharedState& shared_;
+  SharedState& shared_;
   proxy::MemoryBudget& budget_;
   const proxy::ConnectionInfo& connection_;
   Kept kept_ = Kept::kUntilForgotten;

@@ -135,7 +135,8 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   bool isReserved = false;
   io::Turn turn(loop_);
   for (ProduceRequest::Topic& topic : request.topicData) {
-    co_await turn.Pause();
+    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
+    if (hasWaited) shared_.SearchesWaited();
     const ProducedTopic known = StateOf(topic, job);
     if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
     const bool isLeftAlone = known.name.has_value() && known.policy == nullptr && !known.isRefused;
@@ -200,7 +201,8 @@ io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, const Pr
   io::Turn turn(loop_);
   for (const ProduceRequest::Topic& topic : request.topicData) {
     if (names.size() == LimitLookup::kMostAskedAtOnce) break;
-    co_await turn.Pause();
+    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
+    if (hasWaited) shared_.SearchesWaited();
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
       return PartitionSealer::MayBeLarge(partition.records.value_or(Bytes()), kMostGrowthOfUsers);
     });
@@ -253,7 +255,10 @@ ProducedTopic ProduceGuard::StateOf(const ProduceRequest::Topic& topic, const Pr
     state.wireName = topic.topicId.Text();
     state.name = shared_.topicNames.Find(topic.topicId, connection_);
   }
-  const policy::TopicPolicy* const policy = state.name.has_value() ? job.policies->Find(*state.name) : nullptr;
+  std::chrono::nanoseconds searched{};
+  const policy::TopicPolicy* const policy =
+      state.name.has_value() ? job.policies->Find(*state.name, &searched) : nullptr;
+  scratch_.searchPace.Charge(connection_.workload.share, searched);
   state.policy = policy;
   if (policy != nullptr) {
     policy::EntrySet writers;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -25,6 +26,7 @@ namespace kveil::guard {
 struct ReadAccess {
   std::optional<std::string> name;              // nullopt: a topic id that no broker has named yet
   const policy::TopicPolicy* policy = nullptr;  // nullptr: the topic is not protected, or not known
+  std::chrono::nanoseconds searched{};          // what the search for the policy took, as of Policy::Find
   // What the client hears in place of records. kNone: it may read them.
   kafka::ErrorCode error = kafka::ErrorCode::kNone;
 
@@ -45,7 +47,7 @@ inline ReadAccess ReadAccessTo(std::optional<std::string> topic, const policy::P
     access.error = kafka::ErrorCode::kUnknownTopicId;
     return access;
   }
-  access.policy = policies.Find(*access.name);
+  access.policy = policies.Find(*access.name, &access.searched);
   if (access.policy == nullptr) return access;
   policy::EntrySet readers;
   switch (policy::ReadableBy(*access.policy, workload, readers, claims)) {

@@ -69,6 +69,7 @@ struct ShareGuard::State : proxy::RequestState {
 ReadAccess ShareGuard::AccessTo(const kafka::TopicId& id, const policy::Policy& policies,
                                 const identity::Claims& claims) {
   ReadAccess access = ShareAccessTo(shared_.topicNames.Find(id, connection_), policies, connection_.workload, claims);
+  scratch_.searchPace.Charge(connection_.workload.share, access.searched);
   if (access.isDenied()) Deny(access, access.readers.has_value() ? kRulesLeaveOut : "policy");
   return access;
 }
@@ -255,7 +256,8 @@ io::Task<ShareGuard::Opened> ShareGuard::OpenTopics(ShareFetchResponse& response
   Opened opened;
   io::Turn turn(loop_);
   for (ShareFetchResponse::Topic& topic : response.responses) {
-    co_await turn.Pause();
+    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
+    if (hasWaited) shared_.SearchesWaited();
     if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords<ShareFetchResponse::Partition>)) {
       continue;
     }

@@ -68,6 +68,16 @@ struct SharedState {
         "their partitions in every fetch");
   }
 
+  // A workload's requests had to wait, as its names of topics take the patterns of the policies long.
+  void SearchesWaited() { searchesWaitedAt_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed); }
+  absl::Status SearchesHealth() const {
+    if (!WasInLastMinute(searchesWaitedAt_)) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        "some workload names so many topics that no \"name\" or \"prefix\" selects, or names that take the "
+        "\"pattern\"s "
+        "of the policies so long, that its requests wait");
+  }
+
  private:
   using Clock = std::chrono::steady_clock;
 
@@ -78,6 +88,7 @@ struct SharedState {
 
   std::atomic<Clock::duration> notRememberedAt_{};
   std::atomic<Clock::duration> notKeptAt_{};
+  std::atomic<Clock::duration> searchesWaitedAt_{};
 };
 
 }  // namespace kveil::guard

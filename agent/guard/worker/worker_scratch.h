@@ -11,6 +11,7 @@
 #include "formats/json_finder.h"
 #include "guard/worker/key_room.h"
 #include "guard/worker/listed_users.h"
+#include "guard/worker/search_pace.h"
 #include "guard/worker/user_finder.h"
 #include "kafka/batch_writer.h"
 #include "keys/cache/key_cache.h"
@@ -27,6 +28,7 @@ struct WorkerScratch {
   KeyRoom keyRoom;
   UserFinder userFinder;
   AllListedUsers listedUsers;
+  SearchPace searchPace;
   formats::JsonFinder ruleFinder;  // of what rules ask of values
   kafka::BatchWriter writer;
   std::string users;      // of some records, where their spelling is not the record's own

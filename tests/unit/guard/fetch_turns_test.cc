@@ -74,7 +74,7 @@ TEST_F(FetchTurnsTest, BetweenTheTopicsThatASessionHas) {
     bool hadTurn = false;
     loop_->Post([&hadTurn] { hadTurn = true; });
     io::Turn turn(*loop_);
-    auto judging = session.Judge(request, lookup, upstream_, turn);
+    auto judging = session.Judge(request, lookup, upstream_, turn, scratch_->searchPace);
     co_await std::move(judging);
     const bool wasBetween = hadTurn;
     co_await loop_->Sleep(std::chrono::milliseconds(10));

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "config/kek_config.h"
+#include "policy/name_memo.h"
 #include "policy/policy_advice.h"
 #include "policy/user_list.h"
 
@@ -485,6 +486,38 @@ TEST_F(UserListTest, SharesTheEntriesOfUsersThatTheSameOnesName) {
     return entries;
   };
   EXPECT_EQ(namedBy("1") + " " + namedBy("2") + " " + namedBy("3") + " " + namedBy("4"), "0 0 01 1");
+}
+
+// Patterns are tried one after the other, on names of any workload's making.
+TEST(PolicyTest, RemembersWhatPatternsFound) {
+  const auto policy = Policy::Parse({{{"p.json", R"({"topics": [{"pattern": "a-.*", "read": []},
+                                                                {"pattern": ".*-b", "read": []},
+                                                                {"name": "a-name", "read": []}]})"}}});
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  const auto find = [&](const std::string& topic, bool& isSearched) {
+    std::chrono::nanoseconds searched{};
+    const TopicPolicy* const found = (*policy)->Find(topic, &searched);
+    isSearched = searched.count() > 0;
+    return found == nullptr ? "" : found->selector;
+  };
+  bool isSearched = true;
+  EXPECT_EQ(find("a-name", isSearched), "a-name");
+  EXPECT_FALSE(isSearched);
+  for (const bool isFirst : {true, false}) {
+    for (const auto& [topic, selector] : {std::pair("a-x", "a-.*"), {"x-b", ".*-b"}, {"a-b", "a-.*"}, {"x", ""}}) {
+      EXPECT_EQ(find(topic, isSearched), selector) << topic;
+      EXPECT_EQ(isSearched, isFirst) << topic;
+    }
+  }
+  // No more than it has room for, nor names that no topic has.
+  const std::string longest = "a-" + std::string(NameMemo::kLongest - 1, 'x');
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(find(longest, isSearched), "a-.*");
+    EXPECT_TRUE(isSearched);
+  }
+  for (size_t i = 0; i < NameMemo::kMost; ++i) find(std::to_string(i) + "-b", isSearched);
+  EXPECT_EQ(find("a-x", isSearched), "a-.*");
+  EXPECT_TRUE(isSearched);
 }
 
 TEST_F(PolicyFolderTest, EmptyAndMissingFoldersAreErrors) {
