@@ -2,110 +2,25 @@
 // field to users; policies/agent.schema.json describes the same for editors.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/log.h"
 #include "base/socket_address.h"
-#include "config/client_tls_config.h"
 #include "config/consent_topic_config.h"
+#include "config/intercept_config.h"
 #include "config/kafka_client_config.h"
-#include "config/kek_config.h"
+#include "config/keys_config.h"
 #include "config/kubernetes_config.h"
 #include "config/pull_config.h"
 
 namespace kveil::config {
-
-// Both ends included; 1 <= first <= last.
-struct PortRange {
-  uint16_t first = 0;
-  uint16_t last = 0;
-  friend bool operator==(const PortRange& a, const PortRange& b) { return a.first == b.first && a.last == b.last; }
-};
-
-// Destinations whose connections the agent takes over. If two networks overlap, the ports of the longer prefix come
-// first, then those of the shorter.
-struct Target {
-  std::string cluster;
-  SocketAddress network;         // port 0; no bit set beyond prefixLength; never v4-mapped
-  uint8_t prefixLength = 0;      // 0-32 or 0-128
-  std::vector<PortRange> ports;  // at least one, ascending, neither overlapping nor adjacent
-  std::string CidrText() const;
-  bool Has(uint16_t port) const {
-    return std::any_of(ports.begin(), ports.end(),
-                       [port](const PortRange& range) { return range.first <= port && port <= range.last; });
-  }
-};
-
-enum class WhenDown { kRefuse, kBypass };   // a connect to a target while no agent runs
-enum class Existing { kLeave, kReset };     // connections older than the agent
-enum class Advertised { kLearn, kReport };  // brokers that a response advertises outside the targets
-
-struct InterceptConfig {
-  std::string cgroup = "/sys/fs/cgroup";
-  std::vector<Target> targets;
-  uint16_t listenPort = 15931;
-  WhenDown whenDown = WhenDown::kRefuse;
-  Existing existing = Existing::kLeave;
-  Advertised advertised = Advertised::kLearn;
-  std::string pinDirectory = "/sys/fs/bpf/kveil";
-};
-
-// TLS to the brokers of a cluster. Paths of PEM files; empty: none.
-struct TlsConfig {
-  std::string ca;
-  std::string certificate;
-  std::string key;
-  std::string crl;
-  // A broker's certificate must have one of these names; ".example" means any name below.
-  std::vector<std::string> serverNames;
-  std::string identities;  // folder with UNIT.crt and UNIT.key of workloads that have their own certificates
-  bool version12 = true;   // TLS 1.2 besides 1.3
-};
-
-struct ClusterConfig {
-  std::string name;
-  std::optional<TlsConfig> tls;  // to the brokers; std::nullopt: plain TCP
-  ClientTlsConfig clientTls;     // from applications
-};
-
-// What users should know of clusters where applications may speak TLS past the agent. Empty: there are none.
-std::string WarningOfPassedTls(const std::vector<ClusterConfig>& clusters);
-
-// A PostgreSQL connection string, taken apart.
-struct PostgresConfig {
-  struct Server {
-    std::string host;     // a name, an address, or the folder of a Unix socket
-    std::string address;  // of the host; empty: look it up
-    std::string port;
-  };
-  std::vector<Server> servers;  // at least one
-  // The rest, as libpq names them. Has no password.
-  std::vector<std::pair<std::string, std::string>> parameters;
-};
-
-struct KeysConfig {
-  std::string rootKeyFile = "/var/lib/kveil/root.key";  // empty: the root key is elsewhere
-  ProviderConfig rootKey;                               // there
-  std::vector<KekProviderConfig> kekProviders;
-  std::string registryPath = "/var/lib/kveil/registry.db";
-  std::optional<PostgresConfig> registryPostgres;  // instead of registryPath
-  std::chrono::milliseconds cacheTtl = std::chrono::seconds(60);
-  size_t newUsersPerSecond = 10000;                                        // whose keys are made, per workload
-  std::chrono::milliseconds turnEpochsEvery = std::chrono::hours(7 * 24);  // 0: only when told to
-};
-
-// Where the receipts of erasures are: beside the registry's file, or beside the root key's when the registry is
-// elsewhere.
-std::string ReceiptsFolder(const KeysConfig& keys);
 
 // A topic that the audit trail is sent to.
 struct AuditTopicConfig {
@@ -178,12 +93,6 @@ struct AgentConfig {
   log::Level logLevel = log::Level::kInfo;
   log::Layout logLayout = log::Layout::kText;
 };
-
-// The file that remembers which version of signed policies was accepted: beside the receipts.
-std::string AcceptedPoliciesFile(const KeysConfig& keys);
-
-// Where policies are that were pulled: beside that file.
-std::string PulledPoliciesFolder(const KeysConfig& keys);
 
 // Where the audit trail is.
 std::string AuditFolder(const AgentConfig& config);

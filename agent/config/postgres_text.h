@@ -4,7 +4,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "config/config.h"
+#include "config/keys_config.h"
 
 namespace kveil::config {
 

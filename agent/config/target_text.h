@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/socket_address.h"
-#include "config/config.h"
+#include "config/intercept_config.h"
 
 namespace kveil::config {
 
