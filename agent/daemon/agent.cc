@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <thread>
 #include <utility>
 
 #include "admin/reload_command.h"
@@ -11,6 +10,7 @@
 #include "base/text.h"
 #include "daemon/commands/commands.h"
 #include "daemon/key_store.h"
+#include "daemon/part_options.h"
 #include "daemon/preflight.h"
 #include "intercept/kernel/target_coverage.h"
 
@@ -27,34 +27,6 @@ bool IsEndPending() {
   ::sigemptyset(&pending);
   ::sigpending(&pending);
   return ::sigismember(&pending, SIGTERM) == 1 || ::sigismember(&pending, SIGINT) == 1;
-}
-
-unsigned WorkerCount(const config::AgentConfig& config) {
-  return config.workers != 0 ? config.workers : std::max(1u, std::thread::hardware_concurrency());
-}
-
-// Its connections go to brokers whose other connections are taken over.
-kafka_client::Options ClientOf(const config::KafkaClientConfig& connection, const std::string& topic, const char* event,
-                               intercept::Redirect& redirect) {
-  return {.connection = connection, .topic = topic, .event = event, .tagAsOwn = [&redirect](int fd) {
-            return redirect.TagAsOwn(fd).ok();
-          }};
-}
-
-consents::TopicFollowerOptions FollowerOptionsOf(const config::ConsentTopicConfig& topic,
-                                                 intercept::Redirect& redirect) {
-  consents::TopicFollowerOptions options;
-  options.reader = ClientOf(topic.client, topic.topic, "consents.client", redirect);
-  options.keyspace = topic.keyspace;
-  const auto& names = formats::kIdEncodingNames;
-  const auto* const name = std::find(names.begin(), names.end(), topic.as);
-  if (name != names.end()) options.as = static_cast<formats::IdEncoding>(name - names.begin());
-  options.staleAfter = topic.staleAfter;
-  return options;
-}
-
-kubernetes::ApiServerOptions ApiServerOf(const config::KubernetesConfig& config) {
-  return {.address = config.apiServer, .ca = config.ca, .tokenFile = config.tokenFile};
 }
 
 }  // namespace
@@ -242,29 +214,9 @@ absl::Status Agent::StartWorkers() {
   names_ = std::make_unique<NameLookup>(serving_);
   brokers_ = std::make_unique<guard::BrokerDirectory>(BrokerOptions());
 
-  guard::GuardLimits guardLimits;
-  guardLimits.batchSize = config_.limits.batchSize;
-  guardLimits.batchUsers = config_.limits.batchUsers;
-  // Besides records, a response has some bytes for each partition.
-  guardLimits.fetchBytes = config_.limits.responseSize - config_.limits.responseSize / 16;
-  guardLimits.keyTimeout = config_.limits.keyTimeout;
-  shared_ = std::make_unique<guard::SharedState>(*policies_, metrics_, *brokers_, guardLimits);
+  shared_ = std::make_unique<guard::SharedState>(*policies_, metrics_, *brokers_, GuardLimitsOf(config_));
 
-  proxy::Server::Options options;
-  options.workers = WorkerCount(config_);
-  options.receiveBuffers = config_.limits.receiveBuffers;
-  const size_t share = config_.limits.totalMemory / options.workers;
-  // A worker has one batch in work at a time: as it came, decompressed, and what it becomes.
-  options.frameMemory = share - std::min(2 * config_.limits.batchSize, share / 4);
-  options.connections = config_.limits.connections;
-  options.drainTimeout = config_.limits.drainTimeout;
-  if (config_.kubernetes.has_value()) options.identityTimeout = config_.kubernetes->identityTimeout;
-  options.limits.requestFrame = config_.limits.requestSize;
-  options.limits.responseFrame = config_.limits.responseSize;
-  options.limits.connectTimeout = config_.limits.connectTimeout;
-  options.limits.stallTimeout = config_.limits.stallTimeout;
-  options.limits.hoardTimeout = config_.limits.stallTimeout / 10;
-  options.limits.idleTimeout = config_.limits.idleTimeout;
+  const proxy::Server::Options options = ServerOptionsOf(config_);
   for (unsigned worker = 0; worker < options.workers; ++worker) {
     scratch_.push_back(std::make_unique<guard::WorkerScratch>(*keys_, config_.limits.keyTimeout));
   }
