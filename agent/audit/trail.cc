@@ -2,7 +2,6 @@
 // line says so. Nothing is mended in silence.
 #include "audit/trail.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,7 +13,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
+#include "audit/trail_files.h"
 #include "base/status_macros.h"
 #include "base/sync_folder.h"
 #include "base/text.h"
@@ -28,35 +27,8 @@ namespace {
 using evidence::SigningKey;
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kDigits = 12;
-constexpr std::string_view kEnding = ".jsonl";
-constexpr std::string_view kSetAside = ".unsigned";
 // How often a file of one name may have been set aside.
 constexpr int kMostSetAside = 100;
-
-std::string DayOf(absl::Time time) { return absl::FormatTime("%Y-%m-%d", time, absl::UTCTimeZone()); }
-
-std::string FileName(uint64_t firstLine, absl::Time now) {
-  std::string digits = StrCat(firstLine);
-  if (digits.size() < kDigits) digits.insert(0, kDigits - digits.size(), '0');
-  return StrCat(digits, ".", DayOf(now), kEnding);
-}
-
-// The day of which a file of that name is.
-std::string_view DayIn(std::string_view file) {
-  file.remove_suffix(kEnding.size());
-  return file.substr(file.rfind('.') + 1);
-}
-
-// The hash of the line before the first of a file. Empty: it cannot be read.
-std::string PreviousOf(const std::string& path) {
-  const absl::StatusOr<std::string> text = evidence::ReadFile(path);
-  if (!text.ok()) return "";
-  const Json line = Json::parse(text->substr(0, text->find('\n')), nullptr, /*allow_exceptions=*/false);
-  if (!line.is_object()) return "";
-  const auto previous = line.find("previous");
-  return previous != line.end() && previous->is_string() ? previous->get<std::string>() : "";
-}
 
 std::string Line(uint64_t number, const std::string& previous, const std::string& object) {
   return StrCat("{\"seq\":", number, ",\"previous\":\"", previous, "\",", std::string_view(object).substr(1));
@@ -89,63 +61,6 @@ absl::Status PrepareFolder(const std::string& folder) {
 
 }  // namespace
 
-std::optional<uint64_t> SignedEnd(const std::string& file, const std::string& next) {
-  const Json line = Json::parse(next.substr(0, next.find('\n')), nullptr, /*allow_exceptions=*/false);
-  if (!line.is_object() || line.value("kind", Json()) != "unsigned" || line.value("file", Json()) != file) {
-    return std::nullopt;
-  }
-  const auto from = line.find("from");
-  if (from == line.end() || !from->is_number_unsigned()) return std::nullopt;
-  return from->get<uint64_t>();
-}
-
-std::optional<uint64_t> FirstLineOf(const std::string& file) {
-  uint64_t number = 0;
-  if (file.size() <= kDigits || !file.ends_with(kEnding)) return std::nullopt;
-  const size_t dot = file.find('.');
-  if (dot == std::string::npos || !absl::SimpleAtoi(file.substr(0, dot), &number)) return std::nullopt;
-  if (file.size() != dot + 1 + std::strlen("2026-11-29") + kEnding.size()) return std::nullopt;
-  return number;
-}
-
-namespace {
-
-// Sorted by the number that `numberOf` finds in their names; those without one are left out.
-absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder,
-                                                 std::optional<uint64_t> (*numberOf)(const std::string& name)) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(folder.c_str()), ::closedir);
-  if (directory == nullptr) return FileError(folder);
-  std::vector<std::pair<uint64_t, std::string>> found;
-  while (const dirent* const entry = ::readdir(directory.get())) {
-    const std::string name = entry->d_name;
-    if (const std::optional<uint64_t> number = numberOf(name); number.has_value()) found.emplace_back(*number, name);
-  }
-  std::sort(found.begin(), found.end());
-  std::vector<std::string> files;
-  for (auto& [number, name] : found) files.push_back(std::move(name));
-  return files;
-}
-
-// The name that a file had that was set aside; empty: it is none.
-std::string FormerName(const std::string& name) {
-  if (!name.ends_with(kSetAside)) return "";
-  const std::string counted = name.substr(0, name.size() - kSetAside.size());
-  return counted.substr(0, counted.rfind('.'));
-}
-
-}  // namespace
-
-absl::Status FileError(const std::string& path) {
-  const int error = errno;
-  return absl::UnavailableError(StrCat("audit: ", path, ": ", std::strerror(error)));
-}
-
-absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder) { return NamesIn(folder, FirstLineOf); }
-
-absl::StatusOr<std::vector<std::string>> SetAsideIn(const std::string& folder) {
-  return NamesIn(folder, [](const std::string& name) { return FirstLineOf(FormerName(name)); });
-}
-
 absl::StatusOr<std::unique_ptr<Trail>> Trail::Open(const std::string& folder, const Limits& limits) {
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return FileError(folder);
   ASSIGN_OR_RETURN(UniqueFd lock, evidence::LockFolder(folder, std::chrono::milliseconds(0)));
@@ -170,7 +85,7 @@ void Trail::NoteUnsigned(const std::string& file, uint64_t from, uint64_t bytes)
 
 absl::Status Trail::SetAside(const std::string& file) {
   for (int i = 1; i <= kMostSetAside; ++i) {
-    const std::string name = StrCat(file, ".", i, kSetAside);
+    const std::string name = SetAsideName(file, i);
     if (::access(PathOf(name).c_str(), F_OK) == 0) continue;
     if (::rename(PathOf(file).c_str(), PathOf(name).c_str()) != 0) return FileError(PathOf(file));
     notes_.push_back(Json{{"kind", "setAside"}, {"file", name}}.dump());

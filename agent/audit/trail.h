@@ -122,17 +122,4 @@ class Trail {
   bool isMissing_ = false;  // old lines are: noted
 };
 
-// kUnavailable, of errno.
-absl::Status FileError(const std::string& path);
-
-// The files of which no line was signed, the oldest first.
-absl::StatusOr<std::vector<std::string>> SetAsideIn(const std::string& folder);
-// The files with lines, in order.
-absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder);
-// Where the lines of `file` end, if the text of the next file begins by saying that what follows there was never
-// signed.
-std::optional<uint64_t> SignedEnd(const std::string& file, const std::string& next);
-// The number of its first line, as its name says; nullopt if it is no such file.
-std::optional<uint64_t> FirstLineOf(const std::string& file);
-
 }  // namespace kveil::audit

@@ -11,6 +11,7 @@
 
 #include "audit/lines.h"
 #include "audit/trail.h"
+#include "audit/trail_files.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "evidence/small_file.h"

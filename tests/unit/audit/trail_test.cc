@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "audit/trail_files.h"
 #include "audit/trail_reader.h"
 #include "base/text.h"
 #include "evidence/small_file.h"
