@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "audit/query.h"
+#include "audit/trail_files.h"
 #include "base/text.h"
 #include "evidence/small_file.h"
 #include "nlohmann/json.hpp"

@@ -8,6 +8,7 @@
 
 #include "audit/lines.h"
 #include "audit/trail.h"
+#include "audit/trail_files.h"
 #include "audit/trail_reader.h"
 #include "base/text.h"
 #include "evidence/small_file.h"

@@ -3,6 +3,7 @@
 
 #include "admin_fixture.h"
 #include "audit/recorder.h"
+#include "audit/trail_files.h"
 #include "receipts/store.h"
 
 namespace kveil::cli {

@@ -4,6 +4,7 @@
 #include "absl/strings/escaping.h"
 #include "command_fixture.h"
 #include "nlohmann/json.hpp"
+#include "source_dir.h"
 
 namespace kveil::cli {
 namespace {

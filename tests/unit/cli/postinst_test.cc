@@ -6,6 +6,7 @@
 #include <array>
 
 #include "command_fixture.h"
+#include "source_dir.h"
 
 namespace kveil::cli {
 namespace {

@@ -10,6 +10,7 @@
 #include "crypto/envelope.h"
 #include "engines.h"
 #include "hex.h"
+#include "source_dir.h"
 
 namespace kveil::crypto {
 namespace {

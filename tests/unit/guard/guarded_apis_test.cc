@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "base/text.h"
+#include "source_dir.h"
 
 namespace kveil::guard {
 namespace {

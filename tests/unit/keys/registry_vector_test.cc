@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "key_fixture.h"
+#include "source_dir.h"
 
 namespace kveil::keys {
 namespace {

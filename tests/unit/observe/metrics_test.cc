@@ -16,6 +16,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
+#include "source_dir.h"
 
 namespace kveil::observe {
 namespace {

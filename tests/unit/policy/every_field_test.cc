@@ -12,6 +12,7 @@
 
 #include "policy/policy.h"
 #include "policy/policy_diff.h"
+#include "source_dir.h"
 
 namespace kveil::policy::every_field {
 namespace {

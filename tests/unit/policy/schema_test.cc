@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "documents.h"
 #include "policy/policy.h"
+#include "source_dir.h"
 
 namespace kveil::policy {
 namespace {
