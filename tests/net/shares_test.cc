@@ -188,6 +188,7 @@ TEST_F(SharesTest, SlotsAreOthersWithEachStart) {
 
 TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {
   StartAgent();
+  const auto duration = Slowed(std::chrono::seconds(4));
   const Cgroup hostile(node, "hostile");
   const Pod other(node, "other");
   const auto seed = static_cast<uint32_t>(std::random_device()());
@@ -198,7 +199,7 @@ TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {
     workloads.push_back(std::make_unique<Workload>(
         hostile, &pod.netns,
         [&, i] {
-          return Misbehave(seed + i, std::chrono::seconds(4), {broker4, broker6}, config.listenPort);
+          return Misbehave(seed + i, duration, {broker4, broker6}, config.listenPort);
         },
         kNobody));
   }
@@ -211,7 +212,7 @@ TEST_F(SharesTest, OthersConnectWhileOneWorkloadDoesItsWorst) {
       ++outcomes[DialInPod(broker6)];
     }
   });
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(4);
+  const auto end = std::chrono::steady_clock::now() + duration;
   while (std::chrono::steady_clock::now() < end) {
     most = std::max(most, Counted());
     EXPECT_LE(Waiting(), size_t{KVEIL_MAX_WAITING} + kAtTheSameTime);

@@ -415,7 +415,7 @@ TEST_F(NamespaceTableTest, HeldConnectComesBeforeNamespacesFromWhichNobodyConnec
   ASSERT_FALSE(IsServed(late));
   EXPECT_TRUE(RestsAfterScans());
   ASSERT_FALSE(IsServed(late));
-  const auto end = Clock::now() + std::chrono::seconds(10);
+  const auto end = Clock::now() + Slowed(std::chrono::seconds(10));
   while (!IsServed(late) && Clock::now() < end) {
     table->ScanIfDue();
     table->RetryHeld();
@@ -451,7 +451,7 @@ TEST_F(NamespaceTableTest, UserHasTheTimeOfOneHoweverManyWorkloadsHeHas) {
     });
   };
   const size_t before = table->Status().size();
-  servingTakes = std::chrono::milliseconds(500);  // which takes seconds to pay back
+  servingTakes = std::chrono::seconds(1);  // the most that is charged at once: eight seconds to pay back
   const Workload one(session, nullptr, live, kNobody);
   ASSERT_TRUE(scanUntilServed(before + 1));
   servingTakes = {};
@@ -477,7 +477,7 @@ TEST_F(NamespaceTableTest, WhoConnectsPaysThoughTheNextAttemptIsNotDueYet) {
   servingTakes = {};
   known.Ip("link set lo up");
   Connect(known, otherInKnown, other);
-  const auto end = Clock::now() + std::chrono::seconds(1);
+  const auto end = Clock::now() + Slowed(std::chrono::seconds(1));
   while (!IsServed(known) && Clock::now() < end) table->RetryHeld();
   EXPECT_TRUE(IsServed(known));
 }

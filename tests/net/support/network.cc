@@ -21,9 +21,7 @@ void Network::Join(const Netns& netns, int host) const {
   const std::string cable = StrCat("cable", host);
   Shell(StrCat("printf 'link add ", cable, " master br0 up type veth peer name eth0 netns ", netns.holder(),
                "\\n' | nsenter --net=/proc/", broker_.holder(), "/ns/net ip -batch -"));
-  Shell(StrCat("printf 'addr add 192.0.2.", host, "/24 dev eth0\\naddr add 2001:db8:77::", host,
-               "/64 dev eth0 nodad\\nlink set eth0 up\\n' | nsenter --net=/proc/", netns.holder(),
-               "/ns/net ip -batch -"));
+  BringUp(netns, host);
 }
 
 size_t Network::Joined() const {

@@ -91,8 +91,13 @@ void Require(bool condition, const std::string& what) {
   std::_Exit(1);
 }
 
+double Slowdown() {
+  const char* const slowdown = std::getenv("KVEIL_TEST_SLOWDOWN");
+  return slowdown == nullptr ? 1 : std::atof(slowdown);
+}
+
 bool Eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit) {
-  const auto deadline = std::chrono::steady_clock::now() + limit;
+  const auto deadline = std::chrono::steady_clock::now() + Slowed(limit);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -156,15 +161,17 @@ void Netns::Ip(const std::string& arguments) const {
   Shell(StrCat("nsenter --net=/proc/", holder_, "/ns/net ip ", arguments));
 }
 
+void BringUp(const Netns& netns, int host) {
+  // At once: three programs for each command take most of a test's time where all is emulated.
+  Shell(StrCat("printf 'addr add 192.0.2.", host, "/24 dev eth0\\naddr add 2001:db8:77::", host,
+               "/64 dev eth0 nodad\\nlink set eth0 up\\n' | nsenter --net=/proc/", netns.holder(),
+               "/ns/net ip -batch -"));
+}
+
 void Connect(const Netns& a, const Netns& b) {
   Shell(StrCat("ip link add eth0 netns ", a.holder(), " type veth peer name eth0 netns ", b.holder()));
-  int host = 1;
-  for (const Netns* end : {&a, &b}) {
-    end->Ip(StrCat("addr add 192.0.2.", host, "/24 dev eth0"));
-    end->Ip(StrCat("addr add 2001:db8:77::", host, "/64 dev eth0 nodad"));
-    end->Ip("link set eth0 up");
-    ++host;
-  }
+  BringUp(a, 1);
+  BringUp(b, 2);
 }
 
 Workload::Workload(const Cgroup& cgroup, const Netns* netns, const std::function<std::string()>& body, uint32_t uid) {
@@ -174,7 +181,7 @@ Workload::Workload(const Cgroup& cgroup, const Netns* netns, const std::function
   Require(pid_ >= 0, "fork");
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ::alarm(100);
+    ::alarm(static_cast<unsigned>(Slowed(std::chrono::seconds(100)) / std::chrono::seconds(1)));
     {
       const UniqueFd procs(::open((cgroup.path() + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
       Require(::write(procs.get(), "0", 1) == 1, "moving into " + cgroup.path());
@@ -330,7 +337,7 @@ std::string AwaitEcho(int fd) {
   char buffer[64];
   while (answer.size() < kMessage.size()) {
     pollfd wait = {.fd = fd, .events = POLLIN, .revents = 0};
-    if (::poll(&wait, 1, 10000) <= 0) return "no answer";
+    if (::poll(&wait, 1, static_cast<int>(Slowed(std::chrono::seconds(10)).count())) <= 0) return "no answer";
     const ssize_t size = ::recv(fd, buffer, sizeof(buffer), 0);
     if (size < 0) return "recv: " + ErrnoName(errno);
     if (size == 0) return "closed";

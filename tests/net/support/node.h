@@ -23,7 +23,14 @@ namespace kveil::nettest {
 // Ends the test program when something that a test is built on cannot be made: such a test has failed.
 void Require(bool condition, const std::string& what);
 
-// Calls `condition` until it is true or `limit` is over; returns whether it came true.
+// How many times as long as on a machine of its own things may take here: what KVEIL_TEST_SLOWDOWN says, as
+// tests/kernels/run does for emulation, else 1. What a test waits for at most grows by it.
+double Slowdown();
+inline std::chrono::milliseconds Slowed(std::chrono::milliseconds time) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(time * Slowdown());
+}
+
+// Calls `condition` until it is true or `limit`, slowed, is over; returns whether it came true.
 bool Eventually(const std::function<bool()>& condition, std::chrono::milliseconds limit = std::chrono::seconds(10));
 
 // Runs a command line, which must succeed.
@@ -63,11 +70,15 @@ class Netns {
   uint64_t cookie_ = 0;
 };
 
+// Gives eth0 of a namespace 192.0.2.HOST/24 and 2001:db8:77::HOST/64. Host 1 to 254.
+void BringUp(const Netns& netns, int host);
+
 // Joins two namespaces by a cable: 192.0.2.1 and 2001:db8:77::1 at `a`'s eth0, 192.0.2.2 and 2001:db8:77::2 at `b`'s.
 void Connect(const Netns& a, const Netns& b);
 
 // Runs `body`, which finds no descriptors of ours but the standard streams, in a process of its own in the cgroup and
-// namespace (nullptr: ours) and returns what it returns. "died: ..." when the process does not return within 100 s.
+// namespace (nullptr: ours) and returns what it returns. "died: ..." when the process does not return within 100 s,
+// slowed.
 std::string RunWorkload(const Cgroup& cgroup, const Netns* netns, const std::function<std::string()>& body,
                         uint32_t uid = 0);
 

@@ -20,7 +20,8 @@ bool ConnectTo(int fd, const SocketAddress& destination) {
   pollfd wait = {.fd = fd, .events = POLLOUT, .revents = 0};
   int error = ETIMEDOUT;
   socklen_t size = sizeof(error);
-  return ::poll(&wait, 1, 5000) == 1 && ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
+  return ::poll(&wait, 1, static_cast<int>(Slowed(std::chrono::seconds(5)).count())) == 1 &&
+         ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
 }
 
 // Moves what is there; false at the end of the stream or an error.
@@ -85,7 +86,10 @@ config::InterceptConfig MakeConfig(const Cgroup& cgroup) {
 
 TestAgent::TestAgent(const config::InterceptConfig& config, const intercept::RedirectOptions& options,
                      intercept::Namespaces::Options namespacesOptions) {
-  auto redirect = intercept::Redirect::Start(config, options);
+  intercept::RedirectOptions patient = options;
+  patient.holdTime = Slowed(options.holdTime);
+  patient.longestWait = Slowed(options.longestWait);
+  auto redirect = intercept::Redirect::Start(config, patient);
   Require(redirect.ok(), std::string(ToStd(redirect.status().ToString())));
   redirect_ = *std::move(redirect);
   intercept::Namespaces::Callbacks callbacks;
