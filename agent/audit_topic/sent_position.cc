@@ -19,6 +19,9 @@ std::string TextOf(const SentPosition& position) {
     json["missed"] = {
         {"first", position.missed->first}, {"last", position.missed->last}, {"time", position.missed->time}};
   }
+  if (position.spot.has_value()) {
+    json["record"] = {{"partition", position.spot->partition}, {"offset", position.spot->offset}};
+  }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -34,6 +37,10 @@ std::optional<SentPosition> PositionIn(const std::string& text) {
       const Json& missed = json.at("missed");
       position.missed = {missed.at("first").get<uint64_t>(), missed.at("last").get<uint64_t>(),
                          missed.at("time").get<std::string>()};
+    }
+    if (json.contains("record")) {
+      const Json& record = json.at("record");
+      position.spot = {record.at("partition").get<int32_t>(), record.at("offset").get<int64_t>()};
     }
   } catch (const Json::exception&) {
     return std::nullopt;

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "audit/trail_cursor.h"
+#include "audit_topic/topic_producer.h"
 
 namespace kveil::audit_topic {
 
@@ -22,6 +23,8 @@ struct SentPosition {
     friend bool operator==(const Missed&, const Missed&) = default;
   };
   std::optional<Missed> missed;
+  // Of the last record that was acknowledged; none: nothing was, or an earlier version has written the file.
+  std::optional<TopicProducer::Spot> spot;
   friend bool operator==(const SentPosition&, const SentPosition&) = default;
 };
 

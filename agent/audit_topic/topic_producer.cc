@@ -44,10 +44,16 @@ TopicProducer::~TopicProducer() {
 void TopicProducer::OnDelivery(const rd_kafka_message_t& record) {
   --waiting_;
   if (failure_ == RD_KAFKA_RESP_ERR_NO_ERROR) failure_ = record.err;
+  if (record.err != RD_KAFKA_RESP_ERR_NO_ERROR || record.offset < 0) return;
+  const Spot spot{record.partition, record.offset};
+  if (!sent_.has_value()) sent_ = Sent{spot, spot};
+  sent_->last = spot;
 }
 
-absl::Status TopicProducer::Send(const Origin& origin, absl::Span<const std::string> values,
-                                 absl::FunctionRef<bool()> goesOn) {
+absl::StatusOr<std::optional<TopicProducer::Sent>> TopicProducer::Send(const Origin& origin,
+                                                                       absl::Span<const std::string> values,
+                                                                       absl::FunctionRef<bool()> goesOn) {
+  sent_.reset();
   for (const std::string& value : values) {
     const rd_kafka_resp_err_t error = rd_kafka_producev(
         client_->get(), RD_KAFKA_V_TOPIC(client_->topic().c_str()), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
@@ -63,7 +69,7 @@ absl::Status TopicProducer::Send(const Origin& origin, absl::Span<const std::str
   }
   if (failure_ != RD_KAFKA_RESP_ERR_NO_ERROR) return client_->Error("it cannot be written", failure_);
   client_->ForgetTrouble();
-  return absl::OkStatus();
+  return sent_;
 }
 
 }  // namespace kveil::audit_topic

@@ -74,6 +74,8 @@ class TrailSender::Sending {
  private:
   const TrailSenderOptions& options() const { return shared_.options; }
   absl::Status Begin();
+  void BeginTopic();
+  bool IsMadeAnew(const TopicProducer::Spot& next) const;
   absl::Status Send(const TrailCursor::Piece& piece);
   absl::Status Keep();  // the position
   bool GoesOn() const {
@@ -104,11 +106,24 @@ absl::Status TrailSender::Sending::Begin() {
   ASSIGN_OR_RETURN(origin_.key, TrailId(folder));
   ASSIGN_OR_RETURN(evidence::SigningKey key, audit::ReadPublicKey(folder, ""));
   if (position_->topic != topic || position_->cluster != producer_->cluster()) {
-    position_ = SentPosition{.cluster = producer_->cluster(), .topic = topic, .line = {}, .missed = {}};
-    log::Info("audit.topicBegun", {{"topic", topic}, {"trail", origin_.key}});
+    BeginTopic();
   }
   cursor_.emplace(folder, std::move(key), position_->line);
   return absl::OkStatus();
+}
+
+// From its first line.
+void TrailSender::Sending::BeginTopic() {
+  const std::string& topic = options().client.topic;
+  position_ = SentPosition{.cluster = producer_->cluster(), .topic = topic, .line = {}, .missed = {}, .spot = {}};
+  log::Info("audit.topicBegun", {{"topic", topic}, {"trail", origin_.key}});
+}
+
+// All records of a trail have one key, and so one partition, in which offsets grow. If not, the topic was made anew, or
+// has got partitions: what it has is not known, and a line twice is better than none.
+bool TrailSender::Sending::IsMadeAnew(const TopicProducer::Spot& next) const {
+  const std::optional<TopicProducer::Spot>& last = position_->spot;
+  return last.has_value() && (next.partition != last->partition || next.offset <= last->offset);
 }
 
 absl::Status TrailSender::Sending::SendAll() {
@@ -122,8 +137,9 @@ absl::Status TrailSender::Sending::SendAll() {
     }
     if (piece->isEmpty()) return absl::OkStatus();
     RETURN_IF_ERROR(Send(*piece));
-    if (cursor_->behind() > 0) Tell(absl::OkStatus());
     RETURN_IF_ERROR(Keep());
+    if (!cursor_.has_value()) RETURN_IF_ERROR(Begin());  // from the first line again
+    if (cursor_->behind() > 0) Tell(absl::OkStatus());
   }
   return absl::OkStatus();
 }
@@ -134,11 +150,22 @@ absl::Status TrailSender::Sending::Send(const TrailCursor::Piece& piece) {
   if (piece.missing.has_value()) values.push_back(RecordOfMissing(*piece.missing, now));
   values.insert(values.end(), piece.lines.begin(), piece.lines.end());
   if (piece.head.has_value()) values.push_back(RecordOfHead(*piece.head));
-  if (const absl::Status sent = producer_->Send(origin_, values, [this] { return GoesOn(); }); !sent.ok()) {
+  const absl::StatusOr<std::optional<TopicProducer::Sent>> sent =
+      producer_->Send(origin_, values, [this] { return GoesOn(); });
+  if (!sent.ok()) {
     // What was given may not be in the topic: it is read anew from the position.
     cursor_.reset();
     producer_.reset();
-    return sent;
+    return sent.status();
+  }
+  const std::optional<TopicProducer::Sent>& at = *sent;
+  if (at.has_value() && IsMadeAnew(at->first)) {
+    log::Warning("audit.topicMadeAnew", {{"topic", options().client.topic}, {"offset", at->first.offset}});
+    BeginTopic();
+    position_->spot = at->last;
+    cursor_.reset();
+    isWritten_ = false;
+    return absl::OkStatus();
   }
   if (piece.missing.has_value()) {
     const auto& [first, last] = *piece.missing;
@@ -146,8 +173,9 @@ absl::Status TrailSender::Sending::Send(const TrailCursor::Piece& piece) {
     missed_ += last - first + 1;
     log::Warning("audit.notSent", {{"topic", options().client.topic}, {"first", first}, {"last", last}});
   }
-  isWritten_ &= position_->line == piece.end && !piece.missing.has_value();
+  isWritten_ = false;
   position_->line = piece.end;
+  if (at.has_value()) position_->spot = at->last;
   sent_ += piece.lines.size();
   return absl::OkStatus();
 }

@@ -433,6 +433,33 @@ def test_the_audit_trail_is_in_its_topic_and_verifies_there(app, broker, agent, 
     assert agent.metrics()["kveil_audit_topic_lines_missed_total"] == 0
 
 
+def test_a_topic_of_the_trail_that_is_made_anew_gets_all_of_it(app, broker, agent, topic, tmp_path):
+    """While the agent runs, so that nobody removes `sent.json`."""
+    outside, name = Application(broker), topic("audited")
+    app.produce(name, [Message(None, click("38"))])
+
+    def numbers():
+        assert agent.kveil("audit", "query").returncode == 0  # Has it written.
+        trail = copy_of_the_topic(broker, agent, tmp_path / f"copy-{len(list(tmp_path.iterdir()))}")
+        lines = [json.loads(line) for line in (trail / "lines").read_text(encoding="utf-8").splitlines()]
+        return name in str(lines) and sorted({line["seq"] for line in lines})
+    before = waiting.wait_until("the topic to have the trail", numbers, 60)
+    behind = agent.log_size()
+    outside.run(clients.java("delete-topic", broker.bootstrap, TRAIL))  # The broker makes it anew when the agent asks for it.
+    app.produce(name, [Message(None, click("39"))])
+    assert agent.kveil("audit", "query").returncode == 0
+    agent.wait_for_log(f"audit.topicMadeAnew topic={TRAIL}", behind, 120)
+
+    def is_whole():
+        try:
+            now = numbers()
+        except subprocess.CalledProcessError:
+            return False  # No head is there yet.
+        return now and now == list(range(1, now[-1] + 1)) and now[-1] > before[-1]
+    waiting.wait_until("the new topic to have all of the trail", is_whole, 60)
+    waiting.wait_until("nothing to be wrong", lambda: problems(agent) == {}, 60)
+
+
 def test_the_audit_trail_says_who_read_whose_records(app, audit, support, agent, topic):
     name, closed = topic("audited"), topic("value")
     app.produce(name, [Message(None, click(user)) for user in ("38", "anna", "38")])

@@ -215,6 +215,31 @@ TEST_F(TrailSenderTest, AnotherTopicAndAnotherClusterGetTheWholeTrail) {
   EXPECT_THAT(Read(third, "other").Numbers(), ElementsAre(1, 2, 3));
 }
 
+TEST_F(TrailSenderTest, ATopicThatWasMadeAnewGetsTheWholeTrail) {
+  Append(2);
+  Start();
+  ASSERT_TRUE(IsSent());
+  Stop();
+  SentPosition position = **ReadPosition(folder_);
+  ASSERT_TRUE(position.spot.has_value());
+  position.spot->offset += 1000;  // as if there had been more in the topic
+  ASSERT_TRUE(WritePosition(folder_, position).ok());
+  Append(1);
+  Start();
+  ASSERT_TRUE(IsSent());
+  Append(1);
+  ASSERT_TRUE(IsSent());
+  Stop();
+  EXPECT_THAT(Read().Numbers(), ElementsAre(1, 2, 3, 1, 2, 3, 4));
+  position = **ReadPosition(folder_);
+  position.spot.reset();  // as an earlier version has written it
+  ASSERT_TRUE(WritePosition(folder_, position).ok());
+  Append(1);
+  Start();
+  ASSERT_TRUE(IsSent());
+  EXPECT_THAT(Read().Numbers(), ElementsAre(1, 2, 3, 1, 2, 3, 4, 5));
+}
+
 TEST_F(TrailSenderTest, WhileTheBrokersAreAwayItSaysSoAndNothingIsLost) {
   Append(1);
   Start();
