@@ -11,6 +11,7 @@
 #include <future>
 #include <iterator>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,8 +55,9 @@ class KeyTest : public testing::Test {
   std::unique_ptr<KeyService> Open() { return Open(Options()); }
   std::unique_ptr<KeyService> Open(KeyServiceOptions options) {
     auto service = KeyService::Open(std::move(options));
-    EXPECT_TRUE(service.ok()) << service.status();
-    return service.ok() ? *std::move(service) : nullptr;
+    // The test ends here, and not the program.
+    if (!service.ok()) throw std::runtime_error(service.status().ToString());
+    return *std::move(service);
   }
   absl::Status OpenError() { return KeyService::Open(Options()).status(); }
 
