@@ -1,4 +1,5 @@
 // The command line itself: help, and what becomes of mistakes.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
