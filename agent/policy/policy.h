@@ -150,7 +150,7 @@ class Policy {
   // longest first), prefixes before patterns (files by name, then position), patterns before the entry for unselected
   // topics. No prefix or pattern fits topics that begin with "__", and only a name fits those that IsInternal.
   // Cost: a hash lookup for a name, otherwise a walk over prefix lengths and, for a name that is not remembered from an
-  // earlier search, patterns: a microsecond usually, and tens of milliseconds of long names made for that. Adds what
+  // earlier search, patterns: a microsecond usually, some hundred milliseconds of long names made for that. Adds what
   // patterns took to `searched`. The pointer lives as long as the Policy. Any thread.
   const TopicPolicy* Find(std::string_view topic, std::chrono::nanoseconds* searched = nullptr) const;
 
