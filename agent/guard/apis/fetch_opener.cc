@@ -101,8 +101,7 @@ io::Task<absl::StatusOr<FetchOpener::Outcome>> FetchOpener::Open(FetchResponse& 
   io::Turn turn(loop_);
   for (FetchResponse::Topic& topic : response.responses) {
     if (absl::Status checked = CheckTopicName("Fetch of", topic.topic); !checked.ok()) co_return checked;
-    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
-    if (hasWaited) shared_.SearchesWaited();
+    co_await scratch_.searchPace.Pause(connection_.workload.share, turn, shared_.searchesWaitedAt);
     auto checking = CheckTopic(topic, session, *policies, turn, progress);
     co_await std::move(checking);
   }

@@ -63,22 +63,19 @@ io::Task<void> FetchSession::Judge(const kafka::FetchRequest& request, TopicLook
   if (isTooLarge_) {
     judgement.needsGuard = true;
     for (const kafka::FetchRequest::Topic& topic : request.topics) {
-      const bool hasWaited = co_await pace.Pause(connection_.workload.share, turn);
-      if (hasWaited) shared_.SearchesWaited();
+      co_await pace.Pause(connection_.workload.share, turn, shared_.searchesWaitedAt);
       Look(FetchPositions::KeyOf(topic.topic, topic.topicId), *policies, pace, judgement);
     }
   } else if (areAllDue) {
     for (const auto& [key, partitions] : positions_.topics()) {
-      const bool hasWaited = co_await pace.Pause(connection_.workload.share, turn);
-      if (hasWaited) shared_.SearchesWaited();
+      co_await pace.Pause(connection_.workload.share, turn, shared_.searchesWaitedAt);
       Look(key, *policies, pace, judgement);
     }
   } else {
     judgement.needsGuard = needsGuard_;
     judgement.hasUnknown = hasUnknown_;
     for (const TopicKey& key : added_) {
-      const bool hasWaited = co_await pace.Pause(connection_.workload.share, turn);
-      if (hasWaited) shared_.SearchesWaited();
+      co_await pace.Pause(connection_.workload.share, turn, shared_.searchesWaitedAt);
       Look(key, *policies, pace, judgement);
     }
   }

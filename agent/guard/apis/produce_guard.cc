@@ -135,8 +135,7 @@ io::Task<ProduceGuard::Changed> ProduceGuard::SealTopics(ProduceRequest& request
   bool isReserved = false;
   io::Turn turn(loop_);
   for (ProduceRequest::Topic& topic : request.topicData) {
-    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
-    if (hasWaited) shared_.SearchesWaited();
+    co_await scratch_.searchPace.Pause(connection_.workload.share, turn, shared_.searchesWaitedAt);
     const ProducedTopic known = StateOf(topic, job);
     if (known.isUnselected && !known.isRefused) NoteUnselected(*known.name);
     const bool isLeftAlone = known.name.has_value() && known.policy == nullptr && !known.isRefused;
@@ -201,8 +200,7 @@ io::Task<void> ProduceGuard::LearnLimits(const ProduceRequest& request, const Pr
   io::Turn turn(loop_);
   for (const ProduceRequest::Topic& topic : request.topicData) {
     if (names.size() == LimitLookup::kMostAskedAtOnce) break;
-    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
-    if (hasWaited) shared_.SearchesWaited();
+    co_await scratch_.searchPace.Pause(connection_.workload.share, turn, shared_.searchesWaitedAt);
     const bool isLarge = std::any_of(topic.partitionData.begin(), topic.partitionData.end(), [](const auto& partition) {
       return PartitionSealer::MayBeLarge(partition.records.value_or(Bytes()), kMostGrowthOfUsers);
     });

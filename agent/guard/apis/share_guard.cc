@@ -256,8 +256,7 @@ io::Task<ShareGuard::Opened> ShareGuard::OpenTopics(ShareFetchResponse& response
   Opened opened;
   io::Turn turn(loop_);
   for (ShareFetchResponse::Topic& topic : response.responses) {
-    const bool hasWaited = co_await scratch_.searchPace.Pause(connection_.workload.share, turn);
-    if (hasWaited) shared_.SearchesWaited();
+    co_await scratch_.searchPace.Pause(connection_.workload.share, turn, shared_.searchesWaitedAt);
     if (std::none_of(topic.partitions.begin(), topic.partitions.end(), HasRecords<ShareFetchResponse::Partition>)) {
       continue;
     }

@@ -13,6 +13,7 @@
 #include "guard/state/refusal_memory.h"
 #include "guard/state/split_memory.h"
 #include "guard/state/unselected_writes.h"
+#include "guard/worker/search_pace.h"
 #include "observe/metrics.h"
 #include "policy/policy_store.h"
 
@@ -69,9 +70,9 @@ struct SharedState {
   }
 
   // A workload's requests had to wait, as its names of topics take the patterns of the policies long.
-  void SearchesWaited() { searchesWaitedAt_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed); }
+  SearchPace::WaitedAt searchesWaitedAt{};
   absl::Status SearchesHealth() const {
-    if (!WasInLastMinute(searchesWaitedAt_)) return absl::OkStatus();
+    if (!WasInLastMinute(searchesWaitedAt)) return absl::OkStatus();
     return absl::ResourceExhaustedError(
         "some workload names so many topics that no \"name\" or \"prefix\" selects, or names that take the "
         "\"pattern\"s "
@@ -88,7 +89,6 @@ struct SharedState {
 
   std::atomic<Clock::duration> notRememberedAt_{};
   std::atomic<Clock::duration> notKeptAt_{};
-  std::atomic<Clock::duration> searchesWaitedAt_{};
 };
 
 }  // namespace kveil::guard

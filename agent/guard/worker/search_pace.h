@@ -3,7 +3,7 @@
 //
 //   io::Turn turn(loop);
 //   for (each topic) {
-//     const bool hasWaited = co_await pace.Pause(share, turn);
+//     co_await pace.Pause(share, turn, waitedAt);
 //     std::chrono::nanoseconds searched{};
 //     policies.Find(topic, &searched);
 //     pace.Charge(share, searched);
@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <coroutine>
 #include <cstddef>
@@ -49,23 +50,27 @@ class SearchPace {
     return wait > kFree ? wait : std::chrono::nanoseconds();
   }
 
-  // As turn.Pause(), but waits where the workload has to. Gives whether it had to.
+  // When a workload had to wait last.
+  using WaitedAt = std::atomic<Clock::duration>;
+
+  // As turn.Pause(), but waits where the workload has to, and notes when.
   class Awaiter {
    public:
-    Awaiter(io::Turn& turn, std::chrono::nanoseconds wait)
-        : turn_(turn), waits_(wait.count() > 0), pausing_(turn.Pause()), sleeping_(turn.loop().Sleep(wait)) {}
+    Awaiter(io::Turn& turn, std::chrono::nanoseconds wait, WaitedAt& waitedAt)
+        : turn_(turn),
+          waits_(wait.count() > 0),
+          pausing_(turn.Pause()),
+          sleeping_(turn.loop().Sleep(wait)),
+          waitedAt_(waitedAt) {}
     bool await_ready() const { return !waits_ && pausing_.await_ready(); }
     void await_suspend(std::coroutine_handle<> coroutine) {
       if (waits_) return sleeping_.await_suspend(coroutine);
       pausing_.await_suspend(coroutine);
     }
-    bool await_resume() {
-      if (waits_) {
-        turn_.Begin();
-      } else {
-        pausing_.await_resume();
-      }
-      return waits_;
+    void await_resume() {
+      if (!waits_) return pausing_.await_resume();
+      turn_.Begin();
+      waitedAt_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed);
     }
 
    private:
@@ -73,8 +78,11 @@ class SearchPace {
     const bool waits_;
     io::Turn::Awaiter pausing_;
     io::Loop::SleepAwaiter sleeping_;
+    WaitedAt& waitedAt_;
   };
-  Awaiter Pause(const std::string& share, io::Turn& turn) { return {turn, WaitOf(share)}; }
+  Awaiter Pause(const std::string& share, io::Turn& turn, WaitedAt& waitedAt) {
+    return {turn, WaitOf(share), waitedAt};
+  }
 
  private:
   static constexpr size_t kSwept = 1024;
