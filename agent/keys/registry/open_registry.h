@@ -25,7 +25,8 @@ struct RegistryOptions {
       open;
   // The bytes by which the SQLite file may still grow, for tests. Empty: ask the file system.
   std::function<uint64_t()> freeBytes;
-  int64_t mostKeylessErasures = 1'000'000;  // Registry::kMostKeylessErasures, unless for tests
+  // For tests, in place of Registry::kMostKeylessErasures.
+  std::optional<int64_t> mostKeylessErasures;
   // Asked again and again while OpenRegistry brings an SQLite file of an earlier format to this one, which takes
   // minutes with many users: whether it should go on. If not, it returns kCancelled, and the file is as it was. Empty:
   // it does.

@@ -21,7 +21,7 @@ class SqliteRegistry : public Registry {
     std::string path;
     std::function<uint64_t()> freeBytes;  // see RegistryOptions, as below
     std::function<bool(const absl::Status& reason)> mayWait;
-    int64_t mostKeylessErasures = kMostKeylessErasures;
+    int64_t mostKeylessErasures;
   };
   static absl::StatusOr<std::unique_ptr<Registry>> Open(Options options, bool mustExist, Deadline deadline);
   ~SqliteRegistry() override;
